@@ -1,0 +1,131 @@
+"""The dataset table: one CSV row per image. The only thing the rest of the package knows of a data set.
+
+Reads and writes ``manifest.csv``; never opens a picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from cracktool.errors import InputError, UsageError
+from cracktool.files import replace_file
+
+FILE_NAME = "manifest.csv"
+
+Split = Literal["train", "val", "test"]
+Label = Literal["cracked", "uncracked", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One image of a data set.
+
+    Args:
+        image: Path of the image relative to the manifest's folder, with forward slashes.
+        mask: Path of the mask likewise; empty where only a label is known.
+        split: train, val or test.
+        group: Images of one group (crops of one photo) are never separated by a split.
+        source: The raw file that the image came from, for tracing.
+        height: Image height in px.
+        width: Image width in px.
+        crack_fraction: Share of crack pixels, 0 to 1; -1 where there is no mask.
+        label: cracked, uncracked or unknown.
+        sha1: SHA-1 of the image file.
+    """
+
+    image: str
+    mask: str
+    split: Split
+    group: str
+    source: str
+    height: int
+    width: int
+    crack_fraction: float
+    label: Label
+    sha1: str
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of one data set and the folder that their paths start from."""
+
+    folder: Path
+    entries: tuple[Entry, ...]
+
+    def split(self, name: str) -> Manifest:
+        """Return the part of the table in one split; UsageError for a name that is not a split."""
+        if name not in get_args(Split):
+            raise UsageError(f"no split {name!r}", remedy=f"use one of {', '.join(get_args(Split))}")
+        return Manifest(self.folder, tuple(entry for entry in self.entries if entry.split == name))
+
+    def image_path(self, entry: Entry) -> Path:
+        """Return where the image of an entry lies."""
+        return self.folder / entry.image
+
+    def mask_path(self, entry: Entry) -> Path | None:
+        """Return where the mask of an entry lies, or None where it has none."""
+        return self.folder / entry.mask if entry.mask else None
+
+
+def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
+    """Write the table to `path` in one step: a reader sees the old file or the new one, never a part."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for entry in entries:
+        writer.writerow({**asdict(entry), "crack_fraction": f"{entry.crack_fraction:.6f}"})
+    replace_file(path, text.getvalue().encode())
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a table, given itself or the folder it lies in.
+
+    Raises:
+        InputError: There is no such table, or a row of it cannot be understood.
+    """
+    path = Path(path)
+    table = path / FILE_NAME if path.is_dir() else path
+    if not table.is_file():
+        raise InputError("no dataset table here", path=table, remedy="make one with: crack prepare LAYOUT SOURCE -o DIR")
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            _check_columns(table, reader.fieldnames or ())
+            entries = tuple(_parse(table, number, row) for number, row in enumerate(reader, 2))
+    except UnicodeDecodeError as error:
+        raise InputError("not a UTF-8 text table", path=table) from error
+    return Manifest(table.parent, entries)
+
+
+def _check_columns(table: Path, found: Sequence[str]) -> None:
+    missing = [name for name in COLUMNS if name not in found]
+    if missing:
+        raise InputError(f"columns missing: {', '.join(missing)}", path=table, remedy="prepare the data set again")
+
+
+def _parse(table: Path, number: int, row: dict[str, str]) -> Entry:
+    try:
+        if row["split"] not in get_args(Split) or row["label"] not in get_args(Label):
+            raise ValueError(f"split {row['split']!r}, label {row['label']!r}")
+        return Entry(
+            image=row["image"],
+            mask=row["mask"],
+            split=row["split"],  # type: ignore[arg-type]  # checked above
+            group=row["group"],
+            source=row["source"],
+            height=int(row["height"]),
+            width=int(row["width"]),
+            crack_fraction=float(row["crack_fraction"]),
+            label=row["label"],  # type: ignore[arg-type]  # checked above
+            sha1=row["sha1"],
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"line {number} cannot be understood: {error}", path=table) from error
