@@ -1,6 +1,7 @@
-"""Read and write pictures: EXIF orientation, bit depth, alpha and palette on the way in, whole files only on the way out.
+"""Read and write pictures: EXIF orientation, bit depth, alpha and palette on the way in; PNG and JPEG on the way out.
 
-Knows nothing about cracks or networks. A picture in memory is uint8 RGB (height, width, 3); a mask is bool (height, width).
+Knows nothing about cracks or networks. A picture in memory is uint8 RGB (height, width, 3), a mask bool
+(height, width).
 """
 
 from __future__ import annotations
@@ -142,8 +143,7 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
 def _needs_pillow(data: bytes) -> bool:
     if data.startswith(_JPEG):
         return _jpeg_components(data) == 4  # CMYK and YCCK: OpenCV guesses the inversion
-    has_alpha = data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]
-    return has_alpha
+    return data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]
 
 
 def _jpeg_components(data: bytes) -> int:

@@ -1,0 +1,5 @@
+"""``python -m cracktool``: the same as the command ``crack``."""
+
+from cracktool.cli import main
+
+main()

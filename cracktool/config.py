@@ -1,0 +1,290 @@
+"""Settings of a training run: defaults <- recipe file <- ``--set key=value``, checked, with "did you mean".
+
+Knows nothing about models or data; names are checked where they are used.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from cracktool.errors import UsageError, did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a training sample. Probabilities are 0 to 1; 0 switches a change off."""
+
+    hflip: float = 0.5
+    """Probability of a left-right flip."""
+    vflip: float = 0.5
+    """Probability of an upside-down flip."""
+    quarter_turns: float = 0.5
+    """Probability of a turn by 90 degrees."""
+    rotate: float = 0.0
+    """Largest turn in degrees, either way; what comes in from outside mirrors the border."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest magnification of the cut-out."""
+    brightness: float = 0.2
+    """Largest relative change of brightness."""
+    contrast: float = 0.2
+    """Largest relative change of contrast."""
+    saturation: float = 0.2
+    """Largest relative change of saturation."""
+    hue: float = 0.0
+    """Largest change of hue, as a share of the colour circle, at most 0.5."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur."""
+    noise: float = 0.0
+    """Probability of Gaussian grain."""
+    jpeg: float = 0.0
+    """Probability of JPEG artefacts."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("hflip", "vflip", "quarter_turns", "blur", "noise", "jpeg"):
+            _check(0 <= getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a probability from 0 to 1")
+        for name in ("brightness", "contrast", "saturation"):
+            _check(0 <= getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a share from 0 to 1")
+        _check(0 <= self.hue <= 0.5, "augment.hue", self.hue, "a share from 0 to 0.5")
+        _check(0 <= self.rotate <= 180, "augment.rotate", self.rotate, "degrees from 0 to 180")
+        _check(
+            0.1 <= self.zoom[0] <= self.zoom[1] <= 10, "augment.zoom", self.zoom, "two rising factors from 0.1 to 10"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the weights of a training run, but for the pictures themselves."""
+
+    model: str
+    """Name of the network, such as unet_resnet101."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network's class."""
+    pretrained: bool = True
+    """Start from ImageNet weights of the encoder."""
+    init: str = ""
+    """Start from this checkpoint instead; empty for none."""
+
+    data: tuple[str, ...] = ("data/crack500",)
+    """Prepared data sets: folders with a manifest.csv."""
+    data_weights: tuple[float, ...] = ()
+    """Share of each data set among the samples, in any unit; empty for one share per image."""
+    size: int = 448
+    """Side of the square samples, in px."""
+    fit: Literal["crop", "resize"] = "crop"
+    """How an image becomes a square sample: a random cut-out, or squeezed whole."""
+    crack_crops: float = 0.0
+    """Share of cut-outs that are made to contain crack, where the image has any."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes of the samples."""
+
+    loss: str = "bce+dice"
+    """Sum of losses, such as 0.5*bce+dice."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    """Optimiser."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.01
+    """Weight decay; on kernels only, never on biases and norms, unless decay_all is set."""
+    decay_all: bool = False
+    """Decay biases and norms too."""
+    momentum: float = 0.9
+    """Momentum of SGD; first beta of Adam."""
+    schedule: Literal["constant", "cosine", "poly", "step"] = "cosine"
+    """How the learning rate falls."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0."""
+    poly_power: float = 0.9
+    """Exponent of the poly schedule."""
+    step_epochs: int = 30
+    """Epochs after which the step schedule divides the learning rate by ten, again and again."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 for no limit."""
+    ema: float = 0.0
+    """Decay per step of the moving average of the weights that is validated and kept; 0 for none."""
+
+    epochs: int = 50
+    """Passes over the data."""
+    epoch_samples: int = 0
+    """Samples of one pass; 0 for as many as there are images."""
+    batch_size: int = 8
+    """Samples of one step."""
+    val_images: int = 0
+    """Validate on this many images, evenly spaced in the table; 0 for all."""
+    threshold: float = 0.5
+    """Probability from which a pixel counts as crack; written into the checkpoint."""
+    tile: int = 512
+    """Side in px of the tiles in validation and later inference."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+    dtype: str = "auto"
+    """float32, bfloat16, float16, or auto for the fastest that the device has."""
+    workers: int = 2
+    """Processes that load samples; 0 to load in the training process."""
+    seed: int = 0
+    """Decides weights, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range and contradictions."""
+        for name in ("size", "epochs", "batch_size", "tile", "step_epochs"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("epoch_samples", "val_images", "warmup_steps", "workers", "weight_decay", "clip_norm"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("crack_crops", "momentum"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
+        _check(self.lr > 0, "lr", self.lr, "more than 0")
+        _check(0 <= self.ema < 1, "ema", self.ema, "0 up to, but not, 1")
+        _check(0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
+        _check(bool(self.data), "data", self.data, "at least one data set")
+        fits = not self.data_weights or len(self.data_weights) == len(self.data)
+        _check(fits, "data_weights", self.data_weights, f"one value for each of the {len(self.data)} data sets")
+        _check(all(share > 0 for share in self.data_weights), "data_weights", self.data_weights, "positive values")
+        if self.fit == "resize" and self.crack_crops:
+            raise UsageError("crack_crops has no effect with fit = resize", remedy="set crack_crops=0 or fit=crop")
+
+    def to_toml(self) -> str:
+        """Return the settings as a recipe file that gives them again."""
+        values = asdict(self)
+        tables = {key: values.pop(key) for key in ("model_args", "augment")}
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+        for name, table in tables.items():
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        return "\n".join(lines) + "\n"
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_recipe(name_or_file: str) -> dict[str, Any]:
+    """Read a recipe: one of `recipe_names`, or a TOML file.
+
+    Raises:
+        UsageError: There is no such recipe, or it is not TOML.
+    """
+    path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
+    if not path.is_file():
+        near = did_you_mean(name_or_file, recipe_names())
+        raise UsageError(
+            f"no recipe {name_or_file!r}", remedy=near or f"use a .toml file or {', '.join(recipe_names())}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not a recipe: {error}", path=path) from error
+
+
+def resolve(layers: Sequence[Mapping[str, Any]], assignments: Sequence[str] = ()) -> TrainConfig:
+    """Merge settings into one configuration; later layers win, assignments win over all.
+
+    Args:
+        layers: Nested settings by name, such as a recipe and the options of the command line.
+        assignments: Texts ``key=value``, the key dotted for nested settings: ``augment.blur=0.2``.
+
+    Raises:
+        UsageError: A key is unknown, a value has the wrong type or is out of range.
+
+    Example:
+        >>> resolve([{"model": "unet_resnet18"}], ["lr=0.01", "augment.zoom=[0.5, 2.0]"]).augment.zoom
+        (0.5, 2.0)
+    """
+    merged: dict[str, Any] = {}
+    for layer in [*layers, *map(_parse_assignment, assignments)]:
+        merged = _merge(merged, layer)
+    if "model" not in merged:
+        raise UsageError("no model is named", remedy="add --model NAME, such as unet_resnet34")
+    typed = _typed(TrainConfig, merged, "")
+    augment = replace(Augment(), **typed.pop("augment", {}))
+    return TrainConfig(**typed, augment=augment)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _parse_assignment(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} cannot be read", remedy="write key=value, such as --set lr=0.001")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word
+    nested: Any = parsed
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _typed(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    known = [item.name for item in fields(kind)]
+    typed = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = did_you_mean(key, known)
+            raise UsageError(f"no setting {prefix}{key}", remedy=near or f"the settings are {', '.join(known)}")
+        typed[key] = _coerce(hints[key], value, prefix + key)
+    return typed
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return _typed(hint, value, f"{name}.")
+    origin = get_origin(hint)
+    if origin is Literal:
+        _check(
+            value in get_args(hint),
+            name,
+            value,
+            f"one of {', '.join(map(str, get_args(hint)))}",
+            str(value),
+            get_args(hint),
+        )
+        return value
+    if origin is tuple:
+        return _coerce_tuple(get_args(hint), value, name)
+    if origin is dict:
+        _check(isinstance(value, Mapping), name, value, "a table")
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    matches = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    _check(matches, name, value, {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint])
+    return value
+
+
+def _coerce_tuple(items: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    sequence = list(value) if isinstance(value, list | tuple) else [value]
+    if items[-1] is Ellipsis:
+        items = (items[0],) * len(sequence)
+    _check(len(items) == len(sequence), name, value, f"a list of {len(items)} values")
+    return tuple(_coerce(hint, item, name) for hint, item in zip(items, sequence, strict=True))
+
+
+def _check(holds: bool, name: str, value: object, expected: str, word: str = "", known: tuple[str, ...] = ()) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {value!r}, expected {expected}", remedy=did_you_mean(word, known))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)

@@ -1,0 +1,85 @@
+"""CFD, also named CrackForest (Shi et al. 2016): 118 labelled phone photos of asphalt in Beijing.
+
+Reads the release itself with its MATLAB truth files; the 37 photos without truth are skipped.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cracktool.datasets.pairing import list_pictures, subfolder
+from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
+from cracktool.errors import InputError
+from cracktool.images import Image, Mask, read_image
+
+_CRACK = 2  # 1 is background; 3 and 4 are areas that cracks enclose
+_TREE = "image/NNN.jpg and groundTruth/NNN.mat"
+
+
+def read_cfd(source: Path, options: PrepareOptions) -> RawDataset:
+    """List the labelled photos of CrackForest.
+
+    Args:
+        source: The raw folder.
+        options: Only the shares of val and test apply, and that later.
+
+    Raises:
+        InputError: The folders ``image`` and ``groundTruth`` are missing.
+    """
+    images, truths = subfolder(source, ["image"]), subfolder(source, ["groundtruth"])
+    if images is None or truths is None:
+        raise InputError("no folders image and groundTruth in here", path=source, remedy=f"expected: {_TREE}")
+    truth_of = {path.stem: path for path in truths.glob("*.mat")}
+    notes = Notes()
+    items = []
+    for image in list_pictures(images):
+        truth = truth_of.get(image.stem)
+        if truth is None:
+            notes.add("photos without a truth file are skipped", image.name)
+            continue
+        items.append(
+            RawItem(
+                name=image.stem,
+                group=image.stem,
+                source=image.relative_to(source).as_posix(),
+                read=partial(_read, image, truth),
+                file=image,
+            )
+        )
+    return RawDataset(items=items, notes=notes)
+
+
+def _read(image: Path, truth: Path) -> tuple[Image, Mask]:
+    return read_image(image), _read_truth(truth)
+
+
+def _read_truth(path: Path) -> Mask:
+    # Imported here: 0.2 s, and only this layout needs it.
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    # What 1,500 damaged files raised; v7.3 files raise NotImplementedError.
+    damage = (MatReadError, OSError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error)
+    try:
+        segmentation = np.asarray(loadmat(path)["groundTruth"][0, 0]["Segmentation"])
+    except damage as error:
+        raise InputError("no CrackForest truth: groundTruth.Segmentation cannot be read", path=path) from error
+    if segmentation.ndim != 2:
+        raise InputError(f"Segmentation has {segmentation.ndim} dimensions, expected 2", path=path)
+    return np.asarray(segmentation == _CRACK)
+
+
+CFD = Layout(
+    reader=read_cfd,
+    title="CFD (CrackForest): asphalt, 118 phone photos of 480x320, all for testing",
+    where_to_get="https://github.com/cuilimeng/CrackForest-dataset",
+    tree=_TREE,
+    licence="non-commercial research purposes only",
+    published={"all": 118},
+    fractions=(0.0, 1.0),
+    options=frozenset({"val_fraction", "test_fraction"}),
+)

@@ -1,0 +1,258 @@
+"""`crack prepare`: one raw data set in, `images/`, `masks/` and `manifest.csv` out.
+
+Knows no layout by name; writes only below the output folder and never deletes or overwrites an image there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from cracktool.datasets import LAYOUTS
+from cracktool.datasets.duplicates import near_duplicates
+from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
+from cracktool.datasets.splitting import (
+    assign_splits,
+    equal_pairs,
+    fractions,
+    note_copies,
+    note_leaks,
+    unique_names,
+)
+from cracktool.datasets.storing import Stored, Task, store
+from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
+from cracktool.manifest import FILE_NAME, Entry, read_manifest, write_manifest
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What `prepare` did.
+
+    Args:
+        manifest: The table that it wrote, or would have written in a dry run.
+        counts: Images of train, val and test in it.
+        published: Images per split as published ("all" where there are no splits); empty where nothing is.
+        left_out: Crops that the data set's own rule leaves out, for example because of too few crack pixels.
+        warnings: One line each.
+        failures: One error for each raw file that could not be used; the others were done.
+        seconds: Wall-clock time.
+    """
+
+    manifest: Path
+    counts: Mapping[str, int]
+    published: Mapping[str, int]
+    left_out: int
+    warnings: tuple[str, ...]
+    failures: tuple[CrackError, ...]
+    seconds: float
+
+
+def prepare(
+    layout: str,
+    source: Path | None,
+    out: Path,
+    *,
+    options: PrepareOptions | None = None,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Turn a raw data set into the one form that the rest of the package reads.
+
+    A second run changes nothing; a run that was interrupted goes on where it stopped.
+
+    Args:
+        layout: A name in `cracktool.datasets.LAYOUTS`.
+        source: The raw folder; None for ``raw/LAYOUT``.
+        out: Where ``images/``, ``masks/`` and ``manifest.csv`` go.
+        options: Splits and the reading of masks.
+        jobs: Threads; None for one per processor, 8 at most.
+        dry_run: Read everything, write nothing.
+        progress: Called in this thread with the numbers of images done and of all.
+
+    Raises:
+        UsageError: An unknown layout, or an option that it does not know.
+        InputError: The raw folder is missing or holds something else, or none of its images can be used.
+        OutputError: `out` holds another data set, or cannot be written.
+
+    Example:
+        >>> prepare("crack500", Path("raw/crack500"), Path("data/crack500")).counts  # doctest: +SKIP
+        {'train': 1896, 'val': 348, 'test': 1124}
+    """
+    begin = time.perf_counter()
+    options = options or PrepareOptions()
+    known = _find_layout(layout, options)
+    raw = known.reader(_find_source(layout, known, source, out), options)
+    published = {item.split for item in raw.items if item.split}
+    shares = fractions(published, options, known.fractions, layout)
+    tasks = _tasks(raw.items)
+    _refuse_foreign(out, {task.name for group in tasks for task in group})
+    failures = list(raw.failures)
+    results = _run(tasks, None if dry_run else out, _threads(jobs), progress)
+    done = _collect(results, failures, raw.notes)
+    kept = [result for result in done if result.kept]
+    if not kept:
+        why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
+        raise InputError("no image could be used", path=source, remedy=why)
+    entries = _entries(kept, shares, options.seed, raw.notes)
+    _note_difference(known, raw, kept, bool(failures))
+    table = out / FILE_NAME
+    if not dry_run and not (table.exists() and _own_table(table) == tuple(entries)):
+        write_manifest(table, entries)
+    return Prepared(
+        manifest=table,
+        counts={split: sum(entry.split == split for entry in entries) for split in ("train", "val", "test")},
+        published=known.published,
+        left_out=len(done) - len(kept),
+        warnings=raw.notes.lines(),
+        failures=tuple(failures),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _find_layout(name: str, options: PrepareOptions) -> Layout:
+    if name not in LAYOUTS:
+        advice = did_you_mean(name, LAYOUTS) or f"use one of {', '.join(LAYOUTS)}"
+        raise UsageError(f"no data set layout {name!r}", remedy=advice)
+    defaults = PrepareOptions()
+    for option in ("val_fraction", "test_fraction", "masks", "mask_threshold", "inverted"):
+        if option not in LAYOUTS[name].options and getattr(options, option) != getattr(defaults, option):
+            raise UsageError(f"{option} means nothing to the layout {name}", remedy="leave it out")
+    return LAYOUTS[name]
+
+
+def _find_source(name: str, layout: Layout, source: Path | None, out: Path) -> Path:
+    folder = source or Path("raw") / name
+    if not layout.needs_source:
+        if source is not None:
+            raise UsageError(f"the layout {name} makes its images itself", remedy="leave out the raw folder")
+        return folder
+    if not folder.is_dir():
+        what = "not a folder; unpack it first" if folder.exists() else "no such folder"
+        raise InputError(what, path=folder, remedy=f"get it at {layout.where_to_get}; expected in it: {layout.tree}")
+    if out.resolve() == folder.resolve():
+        raise UsageError("the raw and the output folder are the same", path=out, remedy="choose another output folder")
+    return folder
+
+
+def _threads(jobs: int | None) -> int:
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"{jobs} jobs", remedy="use 1 or more")
+    return jobs or min(8, os.cpu_count() or 1)
+
+
+def _tasks(items: Sequence[RawItem]) -> list[list[Task]]:
+    """Return the work of one thread each: the neighbours of one source, so a photo is decoded once for its crops."""
+    named = [Task(item=item, name=name) for item, name in zip(items, unique_names(items), strict=True)]
+    return [list(group) for _, group in groupby(named, key=lambda task: task.item.source)]
+
+
+def _refuse_foreign(out: Path, names: set[str]) -> None:
+    """Raise OutputError where the output folder holds pictures or a table of another data set."""
+    if out.exists() and not out.is_dir():
+        raise OutputError("is a file, expected a folder", path=out)
+    present = [path for part in ("images", "masks") for path in sorted((out / part).glob("[!.]*"))]
+    if (out / FILE_NAME).exists():
+        present += [out / entry.image for entry in _own_table(out / FILE_NAME)]
+    foreign = [path for path in present if path.stem not in names or path.parent.name not in ("images", "masks")]
+    if foreign:
+        raise OutputError(
+            f"holds another data set: {len(foreign)} files that this run does not make, first {foreign[0].name}",
+            path=out,
+            remedy="choose another output folder; nothing was changed",
+        )
+
+
+def _own_table(table: Path) -> tuple[Entry, ...]:
+    try:
+        return read_manifest(table).entries
+    except InputError as error:
+        raise OutputError(f"is no table of this program: {error.reason}", path=table) from error
+
+
+def _run(
+    tasks: Sequence[Sequence[Task]], out: Path | None, threads: int, progress: Progress | None
+) -> Iterator[Stored | InputError]:
+    """Yield the results in the order of the tasks; few are under way at a time, so memory stays bounded."""
+    total, done = sum(map(len, tasks)), 0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+    waiting: deque[Future[list[Stored | InputError]]] = deque()
+    try:
+        for number, group in enumerate(tasks, 1):
+            waiting.append(pool.submit(_store_group, group, out))
+            while waiting and (len(waiting) >= 2 * threads or number == len(tasks)):
+                results = waiting.popleft().result()
+                yield from results
+                done += len(results)
+                if progress:
+                    progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits only for the files being written
+
+
+def _store_group(group: Sequence[Task], out: Path | None) -> list[Stored | InputError]:
+    results: list[Stored | InputError] = []
+    for task in group:
+        try:
+            results.append(store(task, out))
+        except InputError as error:
+            results.append(error)
+    return results
+
+
+def _collect(results: Iterator[Stored | InputError], failures: list[CrackError], notes: Notes) -> list[Stored]:
+    done = []
+    seen = {str(error) for error in failures}
+    for result in results:
+        if isinstance(result, Stored):
+            done.append(result)
+            if result.crack_fraction > 0.5:
+                notes.add("masks more than half crack (inverted?)", result.task.name)
+        elif str(result) not in seen:  # the 16 crops of one bad photo fail alike
+            seen.add(str(result))
+            failures.append(result)
+    return done
+
+
+def _entries(kept: Sequence[Stored], shares: tuple[float, float], seed: int, notes: Notes) -> list[Entry]:
+    items = [result.task.item for result in kept]
+    digests = [result.sha1 for result in kept]
+    same = equal_pairs(digests)
+    similar = near_duplicates([result.look for result in kept if result.look])
+    similar = [(first, second) for first, second in similar if digests[first] != digests[second]]
+    note_leaks(items, notes)
+    note_copies(items, same, similar, notes)
+    splits = assign_splits(items, [*same, *similar], shares, seed, notes)
+    return [
+        Entry(
+            image=result.image,
+            mask=result.mask,
+            split=split,
+            group=result.task.item.group,
+            source=result.task.item.source,
+            height=result.shape_hw[0],
+            width=result.shape_hw[1],
+            crack_fraction=round(result.crack_fraction, 6),  # as in the table, so that both compare equal
+            label=result.label,
+            sha1=result.sha1,
+        )
+        for result, split in zip(kept, splits, strict=True)
+    ]
+
+
+def _note_difference(layout: Layout, raw: RawDataset, kept: Sequence[Stored], failed: bool) -> None:
+    found: Counter[str] = Counter(result.task.item.split or "all" for result in kept)
+    parts = [
+        f"{split} {found[split]} of {number}" for split, number in layout.published.items() if found[split] != number
+    ]
+    if parts:
+        reason = raw.difference + ("; some raw files failed" if failed else "")
+        raw.notes.add(f"counts differ from the published ones: {', '.join(parts)} ({reason})")

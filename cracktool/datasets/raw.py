@@ -1,0 +1,155 @@
+"""The contract between the readers of raw data sets and `prepare`: what a reader is given and what it returns.
+
+Reads no picture and writes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cracktool.errors import CrackError, UsageError
+from cracktool.images import Image, Mask
+from cracktool.manifest import Label, Split
+
+_SHOWN = 5  # names per warning; the rest is a count
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What the user may decide about a data set; a layout refuses the options that mean nothing to it.
+
+    Args:
+        val_fraction: Share of the images, 0 to 1, that becomes the val split; None for the layout's own habit.
+        test_fraction: The same for the test split.
+        seed: Of the split: the same seed gives the same split.
+        masks: Folder of the masks, where it does not lie beside the images.
+        mask_threshold: Grey values from here on, 1 to 255, are crack.
+        inverted: The crack is dark in the masks.
+
+    Raises:
+        UsageError: A value is out of its range.
+
+    Example:
+        >>> PrepareOptions(val_fraction=0.1, test_fraction=0.0).val_fraction
+        0.1
+    """
+
+    val_fraction: float | None = None
+    test_fraction: float | None = None
+    seed: int = 0
+    masks: Path | None = None
+    mask_threshold: int = 128
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
+            if share is not None and not 0 <= share <= 1:
+                raise UsageError(f"{name} is {share}, expected 0 to 1")
+        if not 1 <= self.mask_threshold <= 255:
+            raise UsageError(f"mask_threshold is {self.mask_threshold}, expected 1 to 255")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawItem:
+    """One image that a data set will have, still in its raw form.
+
+    Args:
+        name: File name in the prepared set, without extension and folder. Equal names get their split in front.
+        group: Images of one group (crops of one photo) are never separated by a split.
+        source: Where it comes from, relative to the raw folder. Neighbours of one source are read by one thread.
+        read: Returns the image, uint8 RGB (height, width, 3), and its mask, bool (height, width), or None;
+            raises InputError. Called from a worker thread.
+        split: The published split; None where the data set has none.
+        label: Where there is no mask; with one, the mask decides.
+        file: The raw file, where it holds exactly this image: a JPEG or PNG is then copied byte for byte.
+        min_crack_px: With fewer crack pixels the image is no part of the data set.
+    """
+
+    name: str
+    group: str
+    source: str
+    read: Callable[[], tuple[Image, Mask | None]]
+    split: Split | None = None
+    label: Label = "unknown"
+    file: Path | None = None
+    min_crack_px: int = 0
+
+
+class Notes:
+    """Collects what a user should know: each text once, with the names it is about. Safe to use from several threads.
+
+    Example:
+        >>> notes = Notes()
+        >>> notes.add("images without a mask are skipped", "a.jpg")
+        >>> notes.lines()
+        ('images without a mask are skipped: a.jpg',)
+    """
+
+    def __init__(self) -> None:
+        self._names: defaultdict[str, list[str]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def add(self, text: str, *names: str) -> None:
+        """Note `text`, and `names` as what it is about."""
+        with self._lock:
+            self._names[text].extend(names)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return one line per text, sorted, so that the order of the threads does not show."""
+        with self._lock:
+            return tuple(_line(text, sorted(names)) for text, names in sorted(self._names.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawDataset:
+    """What a reader found.
+
+    Args:
+        items: The images, in a fixed order.
+        notes: Warnings; reading the items may add to them.
+        failures: Raw files that were seen to be unusable before their items could be named.
+        difference: Why the counts may differ from the published ones, as far as the reader can tell.
+    """
+
+    items: Sequence[RawItem]
+    notes: Notes = field(default_factory=Notes)
+    failures: tuple[CrackError, ...] = ()
+    difference: str = "the copy is incomplete, reduced or changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One family of raw data sets that `prepare` understands.
+
+    Args:
+        reader: Takes the raw folder and the options.
+        title: One line for lists.
+        where_to_get: Home page and what to fetch there.
+        tree: The folders and files expected below the raw folder.
+        licence: As found; the user must check.
+        published: Images per split as published ("all" where there are no splits); empty where nothing is.
+        fractions: Shares of val and test that are cut where none are published.
+        options: Names of the `PrepareOptions` that apply.
+        needs_source: False for a layout that makes its images itself.
+    """
+
+    reader: Callable[[Path, PrepareOptions], RawDataset]
+    title: str
+    where_to_get: str
+    tree: str
+    licence: str
+    published: Mapping[str, int] = field(default_factory=dict)
+    fractions: tuple[float, float] = (0.0, 0.0)
+    options: frozenset[str] = frozenset()
+    needs_source: bool = True
+
+
+def _line(text: str, names: list[str]) -> str:
+    if not names:
+        return text
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{text}: {', '.join(names[:_SHOWN])}{more}"

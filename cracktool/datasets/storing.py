@@ -1,0 +1,138 @@
+"""Store one image and its mask in a prepared data set.
+
+Writes whole files or none and never overwrites; knows nothing about splits and tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cracktool.datasets.duplicates import Fingerprint, fingerprint
+from cracktool.datasets.raw import RawItem
+from cracktool.errors import InputError, OutputError
+from cracktool.files import replace_file
+from cracktool.images import Image, Mask, encode_png, read_image, read_mask
+from cracktool.manifest import Label
+
+_COPIED = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))  # what every reader opens; the rest becomes PNG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An image to store.
+
+    Args:
+        item: The image in its raw form.
+        name: File name without extension, unique in the data set.
+    """
+
+    item: RawItem
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An image that was stored, or left out by the data set's own rule.
+
+    Args:
+        task: What it was made from.
+        kept: False where it is no part of the data set; the rest then means nothing.
+        image: Path below the output folder.
+        mask: The same for its mask; empty where there is none.
+        shape_hw: Height and width in px.
+        crack_fraction: Share of crack pixels, 0 to 1; -1 without a mask.
+        label: cracked, uncracked or unknown.
+        sha1: SHA-1 of the image file.
+        look: For finding near-duplicates.
+    """
+
+    task: Task
+    kept: bool
+    image: str = ""
+    mask: str = ""
+    shape_hw: tuple[int, int] = (0, 0)
+    crack_fraction: float = -1.0
+    label: Label = "unknown"
+    sha1: str = ""
+    look: Fingerprint | None = None
+
+
+def store(task: Task, out: Path | None) -> Stored:
+    """Read one image, write it and its mask below `out`, and return what the table needs.
+
+    What is there already with the same content is left as it is, so that a run can be repeated or resumed.
+
+    Args:
+        task: What to read, and under which name to write it.
+        out: The output folder; None writes nothing.
+
+    Raises:
+        InputError: The raw files cannot be used, or do not fit each other.
+        OutputError: A file of that name holds something else, or the folder cannot be written.
+    """
+    image, mask = task.item.read()
+    if mask is not None and mask.shape != image.shape[:2]:
+        turned = mask.shape == image.shape[1::-1]
+        raise InputError(
+            f"the mask has {mask.shape[1]} x {mask.shape[0]} px, the image {image.shape[1]} x {image.shape[0]}",
+            path=task.item.file or task.item.source,
+            remedy="turn the mask as the photo's EXIF orientation says" if turned else "",
+        )
+    crack_px = -1 if mask is None else int(np.count_nonzero(mask))
+    if mask is not None and crack_px < task.item.min_crack_px:
+        return Stored(task=task, kept=False)
+    name, sha1 = _put_image(task, image, out)
+    return Stored(
+        task=task,
+        kept=True,
+        image=f"images/{name}",
+        mask="" if mask is None else _put_mask(task, mask, out),
+        shape_hw=(image.shape[0], image.shape[1]),
+        crack_fraction=-1.0 if mask is None else crack_px / mask.size,
+        label=task.item.label if mask is None else ("cracked" if crack_px else "uncracked"),
+        sha1=sha1,
+        look=fingerprint(image),
+    )
+
+
+def _put_image(task: Task, image: Image, out: Path | None) -> tuple[str, str]:
+    """Write the image unless it is there; return its file name and SHA-1."""
+    data = task.item.file.read_bytes() if task.item.file else b""
+    extension = next((extension for magic, extension in _COPIED if data.startswith(magic)), "")
+    name = task.name + (extension or ".png")
+
+    def same(old: bytes) -> bool:
+        return old == data if extension else np.array_equal(read_image(old), image)
+
+    stored = _put(out and out / "images" / name, same, lambda: data if extension else encode_png(image))
+    return name, hashlib.sha1(stored, usedforsecurity=False).hexdigest()
+
+
+def _put_mask(task: Task, mask: Mask, out: Path | None) -> str:
+    def same(old: bytes) -> bool:
+        return np.array_equal(read_mask(old), mask)
+
+    _put(out and out / "masks" / f"{task.name}.png", same, lambda: encode_png(mask.astype(np.uint8) * 255))
+    return f"masks/{task.name}.png"
+
+
+def _put(path: Path | None, same: Callable[[bytes], bool], make: Callable[[], bytes]) -> bytes:
+    """Return the bytes of the file at `path`, written unless the same content is there; None writes nothing."""
+    if path is None or not path.exists():
+        data = make()
+        if path is not None:
+            replace_file(path, data)
+        return data
+    try:
+        old = path.read_bytes()
+        if same(old):
+            return old
+    except (OSError, InputError) as error:
+        raise OutputError(f"is there already and cannot be read: {error}", path=path) from error
+    remedy = "choose another output folder; this file was not changed"
+    raise OutputError("is there already with other content", path=path, remedy=remedy)

@@ -1,0 +1,295 @@
+"""Sliding-window inference: tiles of many photos -> batches -> finished rows.
+
+Reads and writes no files; memory is that of the photo's own pixels and one tile's height of probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cracktool.errors import CrackError, UsageError
+from cracktool.images import Image, Mask
+from cracktool.inference.blend import RowBand, quantise
+from cracktool.inference.decode import decoded
+from cracktool.inference.events import Band, Broken, Event, Finished, Leaving, Opened, arrived
+from cracktool.inference.network import Network
+from cracktool.metrics import threshold_level
+from cracktool.tiles import Axis, plan_axis
+
+T = TypeVar("T")
+V = TypeVar("V")
+Levels = npt.NDArray[np.uint8]
+
+_CPU_BATCH_PIXELS = 512 * 512  # two cores: 37 ms per tile of 256 in batches of 4, 45 ms alone; nothing gained at 512
+_CUDA_BATCH_PIXELS = 16 * 512 * 512
+_CUDA_BYTES_PER_PIXEL = 2048  # activations alive at once in the largest of the networks, generously
+_MOST_TILES = 64
+_CUDA_LAG = 8  # results that may be on their way from the GPU while it computes the next
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+
+
+class Predictor:
+    """A network that takes photos of any size, one or many.
+
+    Args:
+        network: Runs the tiles.
+        tile: Side of the tiles in px; None for what suits the weights.
+        overlap: Least share of a tile that it shares with the next, 0 to 0.9.
+        batch_size: Tiles of one batch; None for what suits the device.
+        threshold: Crack from this probability on, between 0 and 1; None for that of the weights.
+        tta: Average over the four flips of each tile: four times the work, slightly better masks.
+        ahead: Photos decoded ahead by threads.
+
+    Raises:
+        UsageError: A value is out of range.
+
+    Example:
+        >>> choice = choose_device()
+        >>> predictor = Predictor(load_network(device=choice.device, dtype=choice.dtype))
+        >>> predictor.mask(read_image("examples/photos/pavement.jpg")).shape
+        (1200, 1600)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        tile: int | None = None,
+        overlap: float = 0.25,
+        batch_size: int | None = None,
+        threshold: float | None = None,
+        tta: bool = False,
+        ahead: int = 2,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
+        self.network = network
+        self.tile = network.card.tile if tile is None else tile
+        self.overlap = overlap
+        self.tta = tta
+        self.threshold = network.card.threshold if threshold is None else threshold
+        self.level = threshold_level(self.threshold)
+        self._plan(1)
+        self._batch_size = batch_size
+        self._most = _MOST_TILES if batch_size is None else batch_size
+        self._ahead = ahead
+        self._warnings: list[str] = []
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the work so far, one sentence each."""
+        return tuple(self._warnings)
+
+    def settings(self) -> dict[str, object]:
+        """Return everything besides the weights that decides the pixels of a result."""
+        dtype = str(self.network.dtype).removeprefix("torch.")
+        values = {"tile": self.tile, "overlap": self.overlap, "threshold": self.threshold, "tta": self.tta}
+        return {**values, "dtype": dtype}
+
+    def levels(self, image: Image) -> Levels:
+        """Return quantised probabilities of an RGB photo uint8 (H, W, 3): uint8 (H, W), level l is p from l / 256 on.
+
+        Raises:
+            InputError: The array is not such a photo.
+        """
+        return self._whole(image, quantise, np.uint8)
+
+    def probs(self, image: Image) -> npt.NDArray[np.float32]:
+        """Return probabilities of an RGB photo uint8 (H, W, 3), float32 (H, W), without quantisation."""
+        return self._whole(image, _unchanged, np.float32)
+
+    def mask(self, image: Image) -> Mask:
+        """Return where the crack is in an RGB photo uint8 (H, W, 3), bool (H, W)."""
+        mask: Mask = self.levels(image) >= self.level
+        return mask
+
+    def stream(self, items: Iterable[T], read: Callable[[T], Image]) -> Iterator[tuple[T, Levels | CrackError]]:
+        """Run many photos; tiles of several share a batch.
+
+        Args:
+            items: What stands for a photo, such as its path; drawn only as the work goes on.
+            read: Makes pixels of an item, in a thread. A `CrackError` that it raises becomes the item's result.
+
+        Yields:
+            Each item with its levels or its error, in the order of `items`.
+
+        Example:
+            >>> for path, levels in predictor.stream(sorted(Path("photos").glob("*.jpg")), read_image):
+            ...     print(path, levels if isinstance(levels, CrackError) else levels.shape)
+        """
+        whole = np.empty((0, 0), np.uint8)
+        for event in self.bands(items, read):
+            if isinstance(event, Broken):
+                yield event.item, event.error
+            elif isinstance(event, Opened):
+                whole = np.empty(event.image.shape[:2], np.uint8)
+            elif isinstance(event, Band):
+                whole[event.top : event.top + len(event.levels)] = event.levels
+            else:
+                yield event.item, whole
+
+    def bands(self, items: Iterable[T], read: Callable[[T], Image]) -> Iterator[Event[T]]:
+        """Run many photos as `stream` does, but give rows as soon as they are final and hold no whole result.
+
+        Yields:
+            For each item in order: `Opened`, its `Band` from top to bottom, `Finished`; or `Broken` alone.
+        """
+        return self._events(items, read, quantise)
+
+    def _whole(self, image: Image, finish: Callable[[Tensor], Tensor], dtype: type[Any]) -> npt.NDArray[Any]:
+        whole = np.empty(np.shape(image)[:2], dtype)
+        for event in self._events([image], _unchanged, finish):
+            if isinstance(event, Broken):
+                raise event.error
+            if isinstance(event, Band):
+                whole[event.top : event.top + len(event.levels)] = event.levels
+        return whole
+
+    def _events(
+        self, items: Iterable[T], read: Callable[[T], Image], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Event[T]]:
+        entries = self._cut(decoded(items, read, self._ahead))
+        events = (event for batch in self._batches(entries) for event in self._blended(batch, finish))
+        return arrived(events, _CUDA_LAG if self.network.device.type == "cuda" else 0)
+
+    def _plan(self, length: int) -> Axis:
+        return plan_axis(length, tile=self.tile, overlap=self.overlap, stride=self.network.card.stride)
+
+    def _cut(self, photos: Iterable[tuple[T, Image | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
+        for item, image in photos:
+            if isinstance(image, CrackError):
+                yield Broken(item, image)
+                continue
+            photo = _Photo(item, image, self._plan(image.shape[0]), self._plan(image.shape[1]), self.network.device)
+            for row in range(len(photo.rows.starts)):
+                for column in range(len(photo.columns.starts)):
+                    yield _Tile(photo, row, column)
+
+    def _batches(self, entries: Iterable[_Tile[T] | Broken[T]]) -> Iterator[list[_Tile[T] | Broken[T]]]:
+        # Broken photos travel in the batch, so that results keep their order without an early flush.
+        batch: list[_Tile[T] | Broken[T]] = []
+        shape, tiles = (0, 0), 0
+        for entry in entries:
+            if isinstance(entry, _Tile):
+                if tiles and (entry.shape != shape or tiles >= self._limit(shape)):
+                    yield batch
+                    batch, tiles = [], 0
+                shape, tiles = entry.shape, tiles + 1
+            batch.append(entry)
+        yield batch
+
+    def _blended(
+        self, batch: Sequence[_Tile[T] | Broken[T]], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Event[T] | Leaving[T]]:
+        probs = self._probabilities([entry for entry in batch if isinstance(entry, _Tile)])
+        for entry in batch:
+            if isinstance(entry, Broken):
+                yield entry
+            else:
+                yield from entry.blend(next(probs), finish)
+
+    def _probabilities(self, tiles: Sequence[_Tile[Any]]) -> Iterator[Tensor]:
+        done = 0
+        while done < len(tiles):
+            part = tiles[done : done + self._limit(tiles[0].shape)]
+            probs = self._attempt(part)
+            if probs is None:
+                self._halve(part)
+            else:
+                yield from probs
+                done += len(part)
+
+    def _attempt(self, tiles: Sequence[_Tile[Any]]) -> Tensor | None:
+        try:
+            return self._views(self._stage(tiles))
+        except torch.OutOfMemoryError:
+            return None  # the next try is made outside, where the failed one's tensors are free
+
+    def _views(self, pixels: Tensor) -> Tensor:
+        if not self.tta:
+            return self.network(pixels)
+        views = [self.network(pixels.flip(dims)).flip(dims) for dims in _FLIPS]
+        return torch.stack(views).mean(dim=0)
+
+    def _stage(self, tiles: Sequence[_Tile[Any]]) -> Tensor:
+        device = self.network.device
+        pixels = torch.empty(len(tiles), *tiles[0].shape, 3, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        for tile, target in zip(tiles, pixels.numpy(), strict=True):
+            tile.copy_pixels(target)
+        return pixels.to(device, non_blocking=True)  # pinned memory is given out again only after the copy
+
+    def _halve(self, tiles: Sequence[_Tile[Any]]) -> None:
+        height, width = tiles[0].shape
+        if len(tiles) == 1:
+            reason = f"the GPU has too little memory for one tile of {height} x {width} px"
+            raise UsageError(reason, remedy=f"try --tile {max(height, width) // 2}, or --device cpu")
+        self._most = len(tiles) // 2
+        self._warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
+        torch.cuda.empty_cache()
+
+    def _limit(self, shape: tuple[int, int]) -> int:
+        if self._batch_size is not None:
+            return self._most
+        return max(1, min(self._batch_pixels // (shape[0] * shape[1]), self._most))
+
+    @cached_property
+    def _batch_pixels(self) -> int:
+        if self.network.device.type != "cuda":
+            return _CPU_BATCH_PIXELS
+        free, _ = torch.cuda.mem_get_info(self.network.device)
+        return min(_CUDA_BATCH_PIXELS, free // 2 // _CUDA_BYTES_PER_PIXEL)
+
+
+class _Photo(Generic[T]):
+    """One photo on its way through the engine."""
+
+    def __init__(self, item: T, image: Image, rows: Axis, columns: Axis, device: torch.device) -> None:
+        self.item, self.image = item, image
+        self.rows, self.columns = rows, columns
+        self._device = device
+
+    @cached_property
+    def band(self) -> RowBand:
+        return RowBand(self.rows, self.columns, self._device)
+
+
+@dataclass(frozen=True)
+class _Tile(Generic[T]):
+    photo: _Photo[T]
+    row: int
+    column: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.photo.rows.tile, self.photo.columns.tile
+
+    def copy_pixels(self, target: Image) -> None:
+        """Copy the tile's pixels, the photo's last row and column repeated where the photo is short of the stride."""
+        top, left = self.photo.rows.starts[self.row], self.photo.columns.starts[self.column]
+        source = self.photo.image[top : top + target.shape[0], left : left + target.shape[1]]
+        height, width = source.shape[:2]
+        target[:height, :width] = source
+        target[height:, :width] = source[-1]
+        target[:, width:] = target[:, width - 1 : width]
+
+    def blend(self, probs: Tensor, finish: Callable[[Tensor], Tensor]) -> Iterator[Event[T] | Leaving[T]]:
+        photo = self.photo
+        if self.row == self.column == 0:
+            yield Opened(photo.item, photo.image)
+        photo.band.add(self.row, self.column, probs)
+        if self.column == len(photo.columns.starts) - 1:
+            yield Leaving(photo.item, photo.rows.starts[self.row], finish(photo.band.finish(self.row)))
+            if self.row == len(photo.rows.starts) - 1:
+                yield Finished(photo.item)
+
+
+def _unchanged(value: V) -> V:
+    return value

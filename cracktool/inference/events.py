@@ -1,0 +1,87 @@
+"""What happens to a photo on its way through the engine, as data.
+
+Knows nothing about networks or tiles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cracktool.errors import CrackError
+from cracktool.images import Image
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Opened(Generic[T]):
+    """The rows of a photo begin; `image` is its pixels."""
+
+    item: T
+    image: Image
+
+
+@dataclass(frozen=True)
+class Band(Generic[T]):
+    """Finished rows of a photo from row `top` on, uint8 levels (rows, width)."""
+
+    item: T
+    top: int
+    levels: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Finished(Generic[T]):
+    """All rows of a photo were given."""
+
+    item: T
+
+
+@dataclass(frozen=True)
+class Broken(Generic[T]):
+    """A photo could not be read; it has no other event."""
+
+    item: T
+    error: CrackError
+
+
+Event = Opened[T] | Band[T] | Finished[T] | Broken[T]
+"""What `Predictor.bands` gives: for each photo Opened, its Bands, Finished; or Broken alone."""
+
+
+class Leaving(Generic[T]):
+    """Rows on their way from the device to main memory."""
+
+    def __init__(self, item: T, top: int, rows: Tensor) -> None:
+        self._item, self._top = item, top
+        self._rows = rows.to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if rows.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._copied is not None:
+            self._copied.record(torch.cuda.current_stream(rows.device))
+
+    def wait(self) -> Band[T]:
+        """Return the rows once they have arrived."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return Band(self._item, self._top, self._rows.numpy())
+
+
+def arrived(events: Iterable[Event[T] | Leaving[T]], lag: int) -> Iterator[Event[T]]:
+    """Wait for rows that leave the device, each only when `lag` later events are under way."""
+    waiting: deque[Event[T] | Leaving[T]] = deque()
+    for event in events:
+        waiting.append(event)
+        if len(waiting) > lag:
+            yield _settled(waiting.popleft())
+    yield from map(_settled, waiting)
+
+
+def _settled(event: Event[T] | Leaving[T]) -> Event[T]:
+    return event.wait() if isinstance(event, Leaving) else event

@@ -1,0 +1,349 @@
+"""Sliding-window inference in memory: tiled equals whole, many photos, any batch, little memory."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cracktool.errors import InputError, UsageError, WeightsError
+from cracktool.inference import (
+    Band,
+    Broken,
+    Finished,
+    OnnxNetwork,
+    Opened,
+    Predictor,
+    TorchNetwork,
+    load_network,
+)
+from cracktool.metrics import threshold_level
+from cracktool.weights import METADATA_KEY, Card, Checkpoint
+
+CPU = torch.device("cpu")
+CARD = Card(model="tiny", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), tile=128, stride=4)
+SIZES = [(1, 1), (5, 7), (3, 300), (64, 64), (100, 127), (128, 128), (129, 131), (257, 401), (401, 33), (257, 2001)]
+
+
+class Tiny(nn.Module):
+    """Stride 4, receptive field under 32 px, any input size."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fine = nn.Conv2d(3, 6, 3, padding=1)
+        self.coarse = nn.Conv2d(6, 8, 3, padding=1)
+        self.head = nn.Conv2d(14, 1, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.5)
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+        fine = self.fine(x).relu()
+        coarse = F.interpolate(self.coarse(F.max_pool2d(fine, 4)).relu(), scale_factor=4.0, mode="nearest")
+        return self.head(torch.cat([fine, coarse], dim=1))[..., :height, :width]
+
+
+class Red:
+    """A network that gives back the red channel; can pretend to have little memory."""
+
+    def __init__(self, *, room=10**9, stride=4, tile=64):
+        self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=tile, stride=stride)
+        self.digest, self.device, self.dtype = "red", CPU, torch.float32
+        self.batches, self.room = [], room
+
+    def __call__(self, tiles):
+        assert tiles.dtype == torch.uint8
+        self.batches.append(len(tiles))
+        if len(tiles) > self.room:
+            raise torch.OutOfMemoryError("too much")
+        return (tiles[..., 0].float() + 0.5) / 256
+
+
+def tiny_network():
+    return TorchNetwork(Checkpoint(Tiny(), CARD, "tiny"), CPU, torch.float32)
+
+
+def photo(height, width, seed=0):
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (height // 6 + 1, width // 6 + 1, 3), dtype=np.uint8)
+    fine = generator.integers(0, 40, (height, width, 3), dtype=np.uint8)
+    return coarse.repeat(6, 0).repeat(6, 1)[:height, :width] // 2 + fine
+
+
+@torch.inference_mode()
+def whole_image(image):
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CARD.mean, CARD.std))
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    return Tiny()(((pixels - mean) / std)[None])[0, 0].sigmoid().numpy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiled_equals_whole_image(size):
+    image = photo(*size)
+    probs = Predictor(tiny_network(), overlap=0.5).probs(image)
+    assert probs.dtype == np.float32
+    assert np.abs(probs - whole_image(image)).max() < 1e-5
+
+
+def test_tiles_show_without_overlap():
+    # The equality above is owed to overlap and weights, not to a network that sees single pixels.
+    image = photo(257, 401)
+    assert np.abs(Predictor(tiny_network(), overlap=0).probs(image) - whole_image(image)).max() > 0.01
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6, 0.9])
+@pytest.mark.parametrize("size", [(1, 1), (70, 200), (333, 65)])
+def test_identity_round_trips(size, overlap):
+    image = photo(*size)
+    assert np.array_equal(Predictor(Red(), overlap=overlap).levels(image), image[..., 0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 64, None])
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_any_batch_size_gives_the_same_masks(batch_size, ahead):
+    images = [photo(*size, seed=seed) for seed, size in enumerate([(150, 150), (40, 90), (40, 90), (200, 129)])]
+    alone = [Predictor(tiny_network()).mask(image) for image in images]
+    assert 0.02 < np.mean(alone[0]) < 0.98
+    predictor = Predictor(tiny_network(), batch_size=batch_size, ahead=ahead)
+    together = [levels >= predictor.level for _, levels in predictor.stream(images, lambda image: image)]
+    assert all(map(np.array_equal, alone, together))
+
+
+def test_quantisation_and_threshold():
+    network = tiny_network()
+    image = photo(90, 140)
+    predictor = Predictor(network, threshold=0.3)
+    probs = predictor.probs(image)
+    assert np.array_equal(predictor.levels(image), np.minimum(np.floor(probs * 256), 255))
+    assert np.array_equal(predictor.mask(image), predictor.levels(image) >= threshold_level(0.3))
+    assert predictor.mask(image).sum() > Predictor(network, threshold=0.6).mask(image).sum()
+
+
+def test_full_certainty_is_the_last_level():
+    network = Red()
+    network.__class__ = type("One", (Red,), {"__call__": lambda self, tiles: torch.ones(tiles.shape[:3])})
+    assert (Predictor(network, overlap=0.6).levels(photo(100, 200)) == 255).all()
+
+
+def test_tta_averages_four_flips():
+    image = photo(60, 80)
+    flips = [(lambda a: a), (lambda a: a[::-1]), (lambda a: a[:, ::-1]), (lambda a: a[::-1, ::-1])]
+    expected = np.mean([flip(whole_image(flip(image))) for flip in flips], axis=0)
+    tta = Predictor(tiny_network(), tta=True).probs(image)
+    assert np.abs(tta - expected).max() < 1e-5
+    assert np.abs(tta - whole_image(image)).max() > 0.01
+
+
+def test_tiles_of_many_photos_share_batches():
+    network = Red()
+    list(Predictor(network, batch_size=4).stream([photo(64, 64)] * 6 + [photo(64, 96)], lambda image: image))
+    assert network.batches == [4, 4]  # 6 tiles of six photos and the 2 tiles of the seventh
+    network.batches.clear()
+    list(Predictor(network, batch_size=4).stream([photo(64, 64), photo(32, 64), photo(32, 64)], lambda image: image))
+    assert network.batches == [1, 2]  # a small photo gets a small tile, and the batch ends where the shape changes
+
+
+def test_broken_photos_keep_their_place():
+    def read(name):
+        if name.startswith("bad"):
+            raise InputError("broken", path=name)
+        return photo(64, 64, seed=len(name))
+
+    names = ["bad1", "a", "bb", "bad2", "bad3", "ccc", "bad4"]
+    results = list(Predictor(Red(), batch_size=8).stream(names, read))
+    assert [name for name, _ in results] == names
+    assert [isinstance(result, InputError) for _, result in results] == [True, False, False, True, True, False, True]
+    assert np.array_equal(results[5][1], read("ccc")[..., 0])
+
+
+def test_other_errors_are_not_swallowed():
+    with pytest.raises(ZeroDivisionError):
+        list(Predictor(Red()).stream([1], lambda number: number / 0))
+
+
+def test_bands_come_while_the_photo_is_under_way():
+    image = photo(200, 150)
+    events = list(Predictor(Red(), batch_size=1, overlap=0.5).bands(["x"], lambda _: image))
+    bands = [event for event in events if isinstance(event, Band)]
+    assert isinstance(events[0], Opened)
+    assert events[0].image is image
+    assert isinstance(events[-1], Finished)
+    assert [band.top for band in bands] == list(np.cumsum([0] + [len(band.levels) for band in bands])[:-1])
+    assert len(bands) > 3
+    assert max(len(band.levels) for band in bands) <= 64
+    assert np.array_equal(np.concatenate([band.levels for band in bands]), image[..., 0])
+
+
+def test_decoding_runs_ahead_but_not_away():
+    decoded, most_ahead = [], []
+
+    def read(index):
+        decoded.append(index)
+        return photo(8, 8)
+
+    for index, _ in Predictor(Red(), batch_size=1, ahead=2).stream(range(12), read):
+        time.sleep(0.01)
+        most_ahead.append(max(decoded) - index)
+    assert 1 <= max(most_ahead) <= 4  # two waiting, one in hand, one whose batch is full
+
+
+def test_stopping_early_ends_the_threads():
+    before = threading.active_count()
+    stream = Predictor(Red(), batch_size=1).stream(range(100), lambda _: photo(8, 8))
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_refuses_what_is_no_photo(image):
+    with pytest.raises(InputError, match="not an RGB photo"):
+        Predictor(Red()).levels(image)
+    ((_, event),) = [(event.item, event) for event in Predictor(Red()).bands([1], lambda _: image)]
+    assert isinstance(event, Broken)
+
+
+@pytest.mark.parametrize(
+    "options", [{"tile": 0}, {"overlap": 1.0}, {"batch_size": 0}, {"threshold": 0.0}, {"threshold": 1.5}]
+)
+def test_refuses_settings(options):
+    with pytest.raises(UsageError):
+        Predictor(Red(), **options)
+
+
+def test_settings_follow_the_weights_unless_given():
+    network = Red()
+    assert Predictor(network).settings() == {
+        "tile": 64, "overlap": 0.25, "threshold": 0.5, "tta": False, "dtype": "float32"
+    }  # fmt: skip
+    assert Predictor(network, tile=96, threshold=0.2, tta=True).settings()["tile"] == 96
+
+
+def test_out_of_memory_halves_the_batch_and_says_so():
+    network = Red(room=3)
+    image = photo(200, 200)
+    predictor = Predictor(network, batch_size=16)
+    assert np.array_equal(predictor.levels(image), image[..., 0])
+    assert network.batches[:4] == [16, 8, 4, 2]
+    assert max(network.batches[4:]) == 2
+    assert len(predictor.warnings) == 3
+    assert "going on with 2" in predictor.warnings[-1]
+    network.batches.clear()
+    predictor.levels(image)
+    assert max(network.batches) == 2  # remembered
+
+
+def test_out_of_memory_for_one_tile_is_one_clear_line():
+    with pytest.raises(UsageError, match=r"one tile of 64 x 64 px \(try --tile 32"):
+        Predictor(Red(room=0)).levels(photo(80, 80))
+
+
+def test_other_runtime_errors_are_no_memory_errors():
+    network = Red()
+    network.__class__ = type("Bad", (Red,), {"__call__": lambda self, tiles: tiles @ tiles})
+    with pytest.raises(RuntimeError):
+        Predictor(network).levels(photo(80, 80))
+
+
+def test_network_in_bfloat16_is_close_and_leaves_the_weights_alone():
+    model = Tiny()
+    network = TorchNetwork(Checkpoint(model, CARD, "d"), CPU, torch.bfloat16)
+    tiles = torch.from_numpy(np.stack([photo(64, 64), photo(64, 64, seed=1)]))
+    probs = network(tiles)
+    assert probs.dtype == torch.float32
+    assert probs.shape == (2, 64, 64)
+    assert 0 < (probs - tiny_network()(tiles)).abs().max() < 0.05
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not model.training
+
+
+class Probabilities(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Tiny().eval()
+
+    def forward(self, image):
+        return self.model(image).sigmoid()
+
+
+def onnx_file(path, card=CARD):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("h4") * 4, 3: torch.export.Dim("w4") * 4}
+    program = torch.onnx.export(
+        Probabilities(), (torch.zeros(2, 3, 32, 64),), dynamo=True, verbose=False, opset_version=18,
+        input_names=["image"], output_names=["probs"], dynamic_shapes=(sizes,),
+    )  # fmt: skip
+    model = program.model_proto
+    if card is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, card.to_json()
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_onnx_gives_the_same_masks(tmp_path):
+    network = load_network(onnx_file(tmp_path / "tiny.onnx"), device=CPU, dtype=torch.bfloat16)
+    assert isinstance(network, OnnxNetwork)
+    assert network.card == CARD
+    assert len(network.digest) == 64
+    image = photo(150, 210)
+    assert np.abs(Predictor(network).probs(image) - Predictor(tiny_network()).probs(image)).max() < 1e-4
+    with pytest.raises(WeightsError, match="weights of tiny, not of unet"):
+        load_network(tmp_path / "tiny.onnx", model="unet", device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_files_that_are_none_of_ours(tmp_path):
+    with pytest.raises(WeightsError, match="without a cracktool card"):
+        OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", card=None), CPU)
+    (tmp_path / "text.onnx").write_text("hello world")
+    with pytest.raises(WeightsError, match="not a whole ONNX file"):
+        load_network(tmp_path / "text.onnx", device=CPU, dtype=torch.float32)
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_network(tmp_path / "none.safetensors", device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_photo():
+    script = Path(__file__).parents[1] / "benchmarks" / "infer_memory.py"
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=300)
+    figures = json.loads(run.stdout.splitlines()[-1])
+    assert figures["times_taller"] == 10
+    assert figures["growth_beyond_the_photo"] < 0.15
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_many_photos():
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process()
+    images = [photo(*size) for size in [(120, 160), (200, 90), (64, 64), (300, 300)]]
+    resident = [
+        process.memory_info().rss
+        for _ in Predictor(tiny_network()).stream(range(500), lambda index: images[index % 4].copy())
+    ]
+    assert max(resident[100:]) - resident[100] < 16 * 2**20
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_masks_of_the_cpu():
+    images = [photo(300, 500), photo(90, 90), photo(90, 90)]
+    network = TorchNetwork(Checkpoint(Tiny(), CARD, "tiny"), torch.device("cuda"), torch.float32)
+    on_gpu = [levels for _, levels in Predictor(network).stream(images, lambda image: image)]
+    on_cpu = [Predictor(tiny_network()).levels(image) for image in images]
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(on_gpu, on_cpu, strict=True))

@@ -1,0 +1,390 @@
+import os
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cracktool.datasets import duplicates, storing
+from cracktool.datasets.duplicates import fingerprint, near_duplicates
+from cracktool.datasets.prepare import prepare
+from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
+from cracktool.datasets.splitting import assign_splits, unique_names
+from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.images import encode_jpeg, encode_png, read_image
+from cracktool.manifest import read_manifest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def picture(seed, height=24, width=32):
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def put(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def put_set(raw, count=12, start=0):
+    """Images of which every third is a PNG and every fourth a BMP, with their masks."""
+    for number in range(start, start + count):
+        image = picture(number)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[number % 20, 3:20] = 255
+        put(raw / "masks" / f"p{number}.png", encode_png(mask))
+        if number % 4 == 3:
+            put(raw / "images" / f"p{number}.bmp", cv2.imencode(".bmp", image)[1].tobytes())
+        else:
+            png = number % 3 == 2
+            put(
+                raw / "images" / f"p{number}{'.png' if png else '.jpg'}",
+                encode_png(image) if png else encode_jpeg(image),
+            )
+
+
+@pytest.fixture
+def raw(tmp_path):
+    put_set(tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+def snapshot(folder):
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def contents(folder):
+    return {name: data for name, (data, _) in snapshot(folder).items()}
+
+
+def splits(result):
+    return {entry.image: entry.split for entry in read_manifest(result.manifest).entries}
+
+
+def test_layout_of_the_result(raw, tmp_path):
+    result = prepare("folder", raw, tmp_path / "out")
+    entries = read_manifest(result.manifest).entries
+    assert {entry.image for entry in entries} == {
+        f"images/p{n}{'.png' if n % 4 == 3 or n % 3 == 2 else '.jpg'}" for n in range(12)
+    }
+    for entry in entries:
+        original = raw / entry.source
+        stored = tmp_path / "out" / entry.image
+        if original.suffix == ".bmp":
+            assert np.array_equal(read_image(stored), read_image(original))
+        else:
+            assert stored.read_bytes() == original.read_bytes()
+        assert (entry.height, entry.width) == (24, 32)
+        assert entry.crack_fraction == pytest.approx(17 / (24 * 32), abs=1e-6)
+    assert sum(result.counts.values()) == 12
+    assert result.counts["val"] == result.counts["test"] == 1
+    assert result.seconds > 0
+
+
+def test_second_run_changes_nothing(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    prepare("folder", raw, tmp_path / "out", jobs=1)
+    assert snapshot(tmp_path / "out") == before, "contents and times"
+
+
+@pytest.mark.parametrize("at", [1, 6, 12])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupted_run_resumes(raw, tmp_path, at, error):
+    def stop(done, total):
+        if done >= at:
+            raise error
+
+    with pytest.raises(error):
+        prepare("folder", raw, tmp_path / "out", jobs=2, progress=stop)
+    before = snapshot(tmp_path / "out")
+    assert "manifest.csv" not in before
+    assert not [name for name in before if name.endswith(".part")]
+    workers = [thread.name for thread in threading.enumerate() if thread.name.startswith("prepare")]
+    assert not workers, "no worker outlives the call"
+    prepare("folder", raw, tmp_path / "out")
+    prepare("folder", raw, tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+    after = snapshot(tmp_path / "out")
+    assert all(after[name] == before[name] for name in before), "what was done is not done again"
+
+
+def test_more_raw_images_extend_the_set(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "out")
+    put_set(raw, count=3, start=12)
+    assert sum(prepare("folder", raw, tmp_path / "out").counts.values()) == 15
+
+
+def test_progress_counts_to_the_end(raw, tmp_path):
+    seen = []
+    prepare("folder", raw, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 12) for number in range(1, 13)]
+
+
+def test_dry_run_writes_nothing_and_counts_the_same(raw, tmp_path):
+    dry = prepare("folder", raw, tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    real = prepare("folder", raw, tmp_path / "out")
+    assert (dry.counts, dry.warnings, dry.manifest) == (real.counts, real.warnings, real.manifest)
+
+
+def test_bad_raw_files_fail_alone(raw, tmp_path):
+    (raw / "images" / "p0.jpg").write_bytes(b"")
+    (raw / "images" / "p1.jpg").write_bytes((raw / "images" / "p1.jpg").read_bytes()[:200])
+    (raw / "masks" / "p2.png").write_bytes(b"text")
+    put(raw / "masks" / "p4.png", encode_png(np.zeros((32, 24), np.uint8)))
+    put(raw / "masks" / "p5.png", encode_png(np.zeros((10, 10), np.uint8)))
+    result = prepare("folder", raw, tmp_path / "out")
+    messages = sorted(str(error).removeprefix(str(raw) + os.sep) for error in result.failures)
+    assert messages == [
+        "images/p0.jpg: the file is empty (copy it again from its origin)",
+        "images/p1.jpg: the file is cut short (copy it again from its origin)",
+        "images/p4.jpg: the mask has 24 x 32 px, the image 32 x 24 "
+        "(turn the mask as the photo's EXIF orientation says)",
+        "images/p5.png: the mask has 10 x 10 px, the image 32 x 24",
+        "masks/p2.png: not a picture, or damaged",
+    ]
+    assert sum(result.counts.values()) == 7
+
+
+def test_nothing_left_of_a_set(tmp_path):
+    put(tmp_path / "raw" / "train" / "20160222_080850.jpg", encode_jpeg(picture(1)))
+    put(tmp_path / "raw" / "train" / "20160222_080850_mask.png", encode_png(np.zeros((24, 32), np.uint8)))
+    with pytest.raises(InputError, match=r"no image could be used \(all 16 hold too little crack"):
+        prepare("crack500", tmp_path / "raw", tmp_path / "out")
+
+
+def test_another_split_of_the_same_images_is_written(raw, tmp_path):
+    first = splits(prepare("folder", raw, tmp_path / "out"))
+    second = splits(prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val_fraction=0.5)))
+    assert list(first) == list(second)
+    assert list(second.values()).count("val") == 6
+
+
+def test_nothing_usable(tmp_path):
+    put(tmp_path / "raw" / "images" / "a.jpg", b"")
+    put(tmp_path / "raw" / "masks" / "a.png", b"")
+    with pytest.raises(InputError, match=r"no image could be used.*the first problem.*the file is empty"):
+        prepare("folder", tmp_path / "raw", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# What must not be damaged
+
+
+def test_another_data_set_in_the_output_folder_is_left_alone(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "out")
+    put_set(tmp_path / "other", count=5, start=50)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(OutputError, match="holds another data set: 36 files that this run does not make"):
+        prepare("folder", tmp_path / "other", tmp_path / "out")
+    assert snapshot(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["images/p1.jpg", "masks/p1.png", "images/p3.png"])
+@pytest.mark.parametrize("data", [encode_png(np.full((24, 32), 9, np.uint8)), b"not a picture"])
+def test_other_content_under_a_name_of_ours_is_left_alone(raw, tmp_path, name, data):
+    put(tmp_path / "out" / name, data)
+    with pytest.raises(OutputError, match="is there already"):
+        prepare("folder", raw, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == data
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("manifest.csv", b"a,b\n1,2\n", "is no table of this program"),
+        ("images/foreign.jpg", b"x", "holds another data set: 1 files that this run does not make, first foreign.jpg"),
+    ],
+)
+def test_foreign_files_are_refused(raw, tmp_path, name, data, message):
+    put(tmp_path / "out" / name, data)
+    with pytest.raises(OutputError, match=message):
+        prepare("folder", raw, tmp_path / "out")
+    assert contents(tmp_path / "out") == {name: data}
+
+
+def test_a_table_over_other_folders_is_refused(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "out")
+    table = tmp_path / "out" / "manifest.csv"
+    table.write_text(table.read_text().replace("images/p1.", "photos/p1."))
+    with pytest.raises(OutputError, match="holds another data set"):
+        prepare("folder", raw, tmp_path / "out")
+
+
+def test_output_that_cannot_be_written(raw, tmp_path, monkeypatch):
+    put(tmp_path / "file", b"")
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        prepare("folder", raw, tmp_path / "file")
+    with pytest.raises(UsageError, match="the raw and the output folder are the same"):
+        prepare("folder", raw, raw)
+
+    def full(path, data):
+        raise OutputError("cannot be written: No space left on device", path=path)
+
+    monkeypatch.setattr(storing, "replace_file", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        prepare("folder", raw, tmp_path / "out")
+
+
+# What is asked wrongly
+
+
+def test_missing_source_says_where_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        prepare("crack500", None, tmp_path / "out")
+    line = str(caught.value)
+    assert line.startswith(str(Path("raw") / "crack500") + ": no such folder (get it at https://")
+    assert "expected in it: traincrop/" in line
+    put(tmp_path / "crack500.zip", b"PK")
+    with pytest.raises(InputError, match="not a folder; unpack it first"):
+        prepare("crack500", tmp_path / "crack500.zip", tmp_path / "out")
+
+
+def test_usage_errors(raw, tmp_path):
+    with pytest.raises(UsageError, match=r"no data set layout 'crack50'.*did you mean crack500"):
+        prepare("crack50", raw, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"no data set layout 'zzz'.*use one of crack500, deepcrack"):
+        prepare("zzz", raw, tmp_path / "out")
+    with pytest.raises(UsageError, match="inverted means nothing to the layout crack500"):
+        prepare("crack500", raw, tmp_path / "out", options=PrepareOptions(inverted=True))
+    with pytest.raises(UsageError, match="0 jobs"):
+        prepare("folder", raw, tmp_path / "out", jobs=0)
+    with pytest.raises(UsageError, match="make more than 1"):
+        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val_fraction=0.6, test_fraction=0.6))
+    for wrong in ({"val_fraction": 1.5}, {"test_fraction": -0.1}, {"mask_threshold": 0}, {"mask_threshold": 256}):
+        with pytest.raises(UsageError, match="expected"):
+            PrepareOptions(**wrong)
+
+
+# Splits
+
+
+def items(groups, splits=None):
+    splits = splits or [None] * len(groups)
+    return [
+        RawItem(name=str(n), group=group, source=str(n), read=lambda: None, split=split)
+        for n, (group, split) in enumerate(zip(groups, splits, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_splits_keep_groups_and_copies_together(seed):
+    groups = [f"g{n // 3}" for n in range(90)]
+    copies = [(0, 50), (50, 89), (10, 40)]
+    found = assign_splits(items(groups), copies, (0.1, 0.2), seed, Notes())
+    assert all(len({found[n] for n in range(90) if groups[n] == group}) == 1 for group in groups)
+    assert all(found[first] == found[second] for first, second in copies)
+    assert found.count("val") == 9
+    assert found.count("test") == 18
+
+
+def test_all_train_and_a_tenth_val():
+    found = assign_splits(items([str(n) for n in range(130)]), [], (0.1, 0.0), 0, Notes())
+    assert (found.count("train"), found.count("val"), found.count("test")) == (117, 13, 0)
+
+
+def test_adding_images_moves_few_of_the_others():
+    few = assign_splits(items([str(n) for n in range(200)]), [], (0.2, 0.0), 0, Notes())
+    more = assign_splits(items([str(n) for n in range(210)]), [], (0.2, 0.0), 0, Notes())
+    assert sum(one != other for one, other in zip(few, more, strict=False)) < 10
+
+
+def test_published_test_and_val_stay():
+    published = ["train"] * 20 + ["test"] * 5
+    found = assign_splits(items([str(n) for n in range(25)], published), [(0, 20)], (0.5, 0.0), 0, Notes())
+    assert found[20:] == ["test"] * 5
+    assert found.count("val") == 10
+
+
+def test_one_photo_cannot_be_parted():
+    notes = Notes()
+    assert set(assign_splits(items(["a"] * 30), [], (0.1, 0.0), 0, notes)) == {"train"}
+    assert notes.lines() == ("no val split was cut: there are too few photos to part them",)
+
+
+def test_unique_names_ignore_case_and_stay_unique():
+    names = [("a", "train"), ("A", "test"), ("b", None), ("a", "train"), ("train_a", None), ("c", None), ("c", None)]
+    rows = [RawItem(name=name, group="g", source="s", read=lambda: None, split=split) for name, split in names]
+    found = unique_names(rows)
+    assert found == ["train_a_2", "test_A", "b", "train_a_3", "train_a", "unknown_c", "unknown_c_2"]
+
+
+def test_near_duplicates_stay_on_one_side_and_are_told(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(10):
+        image = picture(number, 96, 128)
+        put(raw / "images" / f"p{number}.jpg", encode_jpeg(image, 92))
+        put(raw / "images" / f"copy{9 - number}.jpg", encode_jpeg(image, 60))
+        for name in (f"p{number}", f"copy{9 - number}"):
+            put(raw / "masks" / f"{name}.png", encode_png(np.zeros((96, 128), np.uint8)))
+    put(raw / "images" / "same.jpg", (raw / "images" / "p3.jpg").read_bytes())
+    put(raw / "masks" / "same.png", encode_png(np.zeros((96, 128), np.uint8)))
+    for seed in range(3):
+        options = PrepareOptions(val_fraction=0.3, test_fraction=0.3, seed=seed)
+        result = prepare("folder", raw, tmp_path / str(seed), options=options)
+        found = splits(result)
+        assert len(set(found.values())) == 3
+        assert all(found[f"images/p{n}.jpg"] == found[f"images/copy{9 - n}.jpg"] for n in range(10))
+        assert found["images/same.jpg"] == found["images/p3.jpg"]
+        assert "same file twice, kept in one split: p3 = same" in result.warnings
+        assert [line for line in result.warnings if line.startswith("near-duplicates, kept in one split: copy0 = p9")]
+
+
+def test_near_duplicates_across_published_splits_are_only_told(tmp_path):
+    for split, quality in (("train", 92), ("test", 60)):
+        put(tmp_path / "raw" / split / "images" / f"{split}.jpg", encode_jpeg(picture(1, 96, 128), quality))
+        put(tmp_path / "raw" / split / "masks" / f"{split}.png", encode_png(np.zeros((96, 128), np.uint8)))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out")
+    assert result.counts == {"train": 1, "val": 0, "test": 1}
+    assert "near-duplicates in different published splits, kept there: test/test = train/train" in result.warnings
+
+
+def test_fingerprints_tell_copies_from_other_photos():
+    image = picture(3, 300, 400)
+    copies = [image, read_image(encode_jpeg(image, 50)), cv2.resize(image, (200, 150), interpolation=cv2.INTER_AREA)]
+    others = [picture(4, 300, 400), image[::-1], image[:, ::-1], np.zeros_like(image), np.full_like(image, 200)]
+    found = near_duplicates([fingerprint(one) for one in [*copies, *others]])
+    assert found == [(0, 1), (0, 2), (1, 2)]
+    assert near_duplicates([]) == []
+
+
+def test_near_duplicates_in_blocks(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 3)
+    prints = [fingerprint(picture(seed)) for seed in (0, 1, 2, 3, 0, 5, 6, 1)]
+    assert near_duplicates(prints) == [(0, 4), (1, 7)]
+
+
+def test_notes_are_sorted_and_shortened():
+    notes = Notes()
+    notes.add("z")
+    for name in "gfedcba":
+        notes.add("x", name)
+    assert notes.lines() == ("x: a, b, c, d, e and 2 more", "z")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets are not on this machine")
+@pytest.mark.parametrize(
+    ("layout", "name", "counts"),
+    [
+        ("crack500", "crack500", (781, 174, 373)),
+        ("deepcrack", "deepcrack", (270, 30, 237)),
+        ("cfd", "cfd", (0, 0, 118)),
+        ("folder", "canal", (189, 63, 63)),
+    ],
+)
+def test_real_data_sets(tmp_path, layout, name, counts):
+    result = prepare(layout, SHARED / name, tmp_path / "out", dry_run=True)
+    assert tuple(result.counts.values()) == counts
+    assert result.failures == ()
+    if name == "deepcrack":
+        assert any("train/11158 = test/11216" in line for line in result.warnings)
