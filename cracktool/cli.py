@@ -6,21 +6,24 @@ The only module that prints, and the only home of typer and rich. Nothing heavy 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from cracktool import __version__
-from cracktool.errors import CrackError
+from cracktool.errors import CrackError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from cracktool.config import TrainConfig
+    from cracktool.inference import Predictor
 
 app = typer.Typer(
     name="crack",
@@ -112,8 +115,12 @@ def prepare(
     layout: Annotated[str, typer.Argument(help="Name of the raw layout: crack500, deepcrack, cfd, folder, synthetic.")],
     source: Annotated[Path | None, typer.Argument(help="Raw folder [raw/LAYOUT].")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the prepared set goes [data/LAYOUT].")] = None,
-    val: Annotated[float | None, typer.Option(help="Share of the images for validation, where none is published.")] = None,
-    test: Annotated[float | None, typer.Option(help="Share of the images for testing, where none is published.")] = None,
+    val: Annotated[
+        float | None, typer.Option(help="Share of the images for validation, where none is published.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share of the images for testing, where none is published.")
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of the masks, where it is not beside the images.")] = None,
     mask_threshold: Annotated[int, typer.Option(help="Grey values from here on, 1 to 255, are crack.")] = 128,
     inverted: Annotated[bool, typer.Option("--inverted", help="The crack is dark in the masks.")] = False,
@@ -153,7 +160,14 @@ def prepare(
     if not quiet:
         counts = {"all": sum(result.counts.values()), **result.counts}
         published = result.published
-        _tell(_table([["split", "images", "published"], *([name, str(n), str(published.get(name, "-"))] for name, n in counts.items())]))
+        _tell(
+            _table(
+                [
+                    ["split", "images", "published"],
+                    *([name, str(n), str(published.get(name, "-"))] for name, n in counts.items()),
+                ]
+            )
+        )
         _tell(f"{sum(result.counts.values()) / max(result.seconds, 1e-9):.1f} images/s")
     print(result.manifest)
     _finish(result.failures)
@@ -198,7 +212,8 @@ def train(
     Example: crack train --model unet_resnet34 --data data/crack500 --epochs 50
     """
     if list_models:
-        return _list_models()
+        _list_models()
+        return
     from cracktool.config import read_recipe, recipe_names, resolve
 
     named = recipe or (model if model in recipe_names() else None)
@@ -219,7 +234,7 @@ def train(
     config = resolve([layer, {key: value for key, value in options.items() if value is not None}], set_ or [])
     folder = out or Path("runs") / config.model
     _show_training(config, folder, resume=resume, quiet=quiet)
-    return None
+    return
 
 
 def _list_models() -> None:
@@ -249,10 +264,186 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                     progress.update(bar, total=steps, completed=done, description=title)
                 case EpochEnded():
                     say(
-                        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, crack IoU {event.val_iou:.4f}, "
-                        f"precision {event.val_precision:.3f}, recall {event.val_recall:.3f}, "
-                        f"{event.seconds:.0f} s{', best so far' if event.best else ''}"
+                        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, "
+                        f"crack IoU {event.val_iou:.4f}, precision {event.val_precision:.3f}, "
+                        f"recall {event.val_recall:.3f}, {event.seconds:.0f} s{', best so far' if event.best else ''}"
                     )
                 case Finished():
                     say(f"best crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}")
                     print(event.weights)
+
+
+@app.command("eval")
+def eval_(
+    data: Annotated[Path, typer.Argument(help="Prepared data set, or its manifest.csv.")],
+    weights: Weights = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    masks: Annotated[Path | None, typer.Option(help="Score this folder of masks instead of a network.")] = None,
+    threshold: Threshold = None,
+    tile: Tile = None,
+    overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
+    figures: Annotated[int, typer.Option(min=0, help="Side-by-side pictures: the worst, median and best.")] = 12,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for report, tables and pictures.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score a network, or a folder of masks, against the truth of a data set.
+
+    Scores are of the crack class, at the photos' own size. Prints a table: pooled over all pixels, and the mean over
+    images under both rules for images without crack.
+
+    Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
+    """
+    from cracktool.evaluation import evaluate, predictions_from_masks, predictions_from_model
+    from cracktool.manifest import read_manifest
+    from cracktool.report import format_table, write_report
+
+    if masks is not None and weights is not None:
+        raise UsageError("--masks and --weights exclude each other", remedy="leave one of them out")
+    manifest = read_manifest(data).split(split)
+    if masks is not None:
+        predictions = predictions_from_masks(manifest, masks)
+    else:
+        predictor = _predictor(weights, device, quiet, tile=tile, overlap=overlap, threshold=threshold)
+        predictions = predictions_from_model(manifest, predictor)
+    with _progress(quiet) as progress:
+        report = evaluate(manifest, progress.track(predictions, total=len(manifest.entries), description=split))
+    if out is not None:
+        write_report(report, out, figures=figures)
+    print(json.dumps(report.to_dict()) if json_ else _table(format_table(report)))
+    _finish(report.failures)
+
+
+@app.command()
+def infer(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, globs, or -.")
+    ] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
+    weights: Weights = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Refuse weights of another model.")] = None,
+    tile: Tile = None,
+    overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Tiles of a batch; none for what suits.")] = None,
+    threshold: Threshold = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over four flips: four times the work.")] = False,
+    probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too, as STEM.probs.png.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Draw the crack into the photo, STEM.overlay.jpg.")
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print a JSON line per photo, not only the mask's path.")
+    ] = False,
+    files_from: Annotated[
+        Path | None, typer.Option(help="Read inputs from this file, one a line; - for stdin.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run; refuse other settings.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do every photo again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find the cracks in photos and write a mask for each.
+
+    A mask is a PNG of the photo's size, 255 on crack, at the same sub-folder and stem. What is finished already is
+    not done again. Prints the path of each mask.
+
+    Example: crack infer examples/photos -o masks --overlay
+    """
+    from cracktool.inference import Failed, FolderOptions, infer_folder
+
+    names = [*(inputs or []), *_listed(files_from)]
+    if not names:
+        raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
+    predictor = _predictor(
+        weights, device, quiet, model=model, dtype=dtype, tile=tile, overlap=overlap,
+        batch_size=batch_size, threshold=threshold, tta=tta,
+    )  # fmt: skip
+    if "-" in (out, *names):
+        _infer_one(predictor, names, out)
+        return
+    options = FolderOptions(probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run)
+    with _progress(quiet) as progress:
+        bar = progress.add_task("photos", total=None)
+        failures = []
+        for result in infer_folder(predictor, names, Path(out), options):
+            progress.advance(bar)
+            if isinstance(result, Failed):
+                failures.append(result.error)
+            elif json_:
+                print(json.dumps({"status": type(result).__name__.lower(), **asdict(result)}, default=str), flush=True)
+            else:
+                print(result.outputs[0], flush=True)
+    _warn(predictor.warnings)
+    _finish(failures)
+
+
+def _infer_one(predictor: Predictor, names: list[str], out: str) -> None:
+    from cracktool.files import replace_file
+    from cracktool.inference import infer_bytes
+
+    if len(names) != 1:
+        raise UsageError("- stands for one photo in and one mask out", remedy="give exactly one input")
+    mask = infer_bytes(predictor, sys.stdin.buffer.read() if names[0] == "-" else Path(names[0]))
+    if out == "-":
+        sys.stdout.buffer.write(mask)
+        sys.stdout.buffer.flush()
+    else:
+        replace_file(Path(out), mask)
+        print(out)
+
+
+def _listed(files_from: Path | None) -> list[str]:
+    if files_from is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(files_from) == "-" else files_from.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the list of inputs cannot be read: {error}", path=files_from) from error
+    return [line for line in text.replace("\0", "\n").splitlines() if line]
+
+
+def _predictor(
+    weights: Path | None, device: str, quiet: bool, *, model: str | None = None, dtype: str = "auto", **settings: Any
+) -> Predictor:
+    from cracktool.device import choose_device
+    from cracktool.inference import Predictor, load_network
+
+    choice = choose_device(device, dtype)
+    network = load_network(weights, model=model, device=choice.device, dtype=choice.dtype)
+    if not quiet:
+        _tell(f"{network.card.model} on {choice.reason}")
+    return Predictor(network, **settings)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, ending in .onnx.")],
+    weights: Weights = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Refuse weights of another model.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write weights as one ONNX file for other runtimes and QGIS.
+
+    Batch, height and width stay free. The file is kept only when it gives the same probabilities as PyTorch. Prints
+    its path.
+
+    Example: crack export -o crack.onnx
+    """
+    from cracktool.export import export_onnx
+    from cracktool.weights import load_weights
+
+    exported = export_onnx(load_weights(weights, model=model), out, overwrite=overwrite)
+    if not quiet:
+        sizes = ", ".join("x".join(map(str, size)) for size in exported.checked)
+        _tell(
+            f"{exported.size / 1e6:.1f} MB, opset {exported.opset}; largest difference in probability "
+            f"{exported.difference:.1e} at {sizes}"
+        )
+    print(exported.path)

@@ -34,9 +34,9 @@ class CrackError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        where = f"{self.path}: " if self.path is not None else ""
+        where = f"{' '.join(str(self.path).splitlines())}: " if self.path is not None else ""  # keeps double spaces
         advice = f" ({self.remedy})" if self.remedy else ""
-        return " ".join(f"{where}{self.reason}{advice}".split())
+        return where + " ".join(f"{self.reason}{advice}".split())
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by the default pickling; loader workers send errors between processes.

@@ -10,6 +10,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def _build(network: nn.Module, card: Card) -> bytes:
         model = _translate(network, card)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        reason = shorten(str(error.__cause__ or error), 200)  # the exporter says the rest on many lines
         raise CrackError(f"{card.model} cannot be expressed in ONNX for any input size: {reason}") from error
     return bytes(model.SerializeToString())
 
@@ -253,4 +254,4 @@ def _cracked_walls(size: tuple[int, int, int], card: Card) -> np.ndarray:
     row, column = np.mgrid[:height, :width]
     pictures[:, :, np.abs(row - column) < 3] -= 0.4
     mean, std = (np.reshape(values, (3, 1, 1)) for values in (card.mean, card.std))
-    return ((pictures - mean) / std).astype(np.float32)
+    return np.asarray((pictures - mean) / std, np.float32)

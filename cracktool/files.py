@@ -6,8 +6,7 @@ A reader of any output of this package sees the old file or the new one, never a
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,26 +31,16 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: The folder cannot be written, or the disk is full.
     """
-    temporary: Path | None = None
+    # Not tempfile: its files are private, and the rights that a new file should have (the umask) can only be asked for
+    # by changing them, for all threads at once.
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror or error}", path=path) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def _umask() -> int:
-    # mkstemp makes files private; the result should have the rights of any other new file.
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # there only where the block did not end well

@@ -169,6 +169,15 @@ def test_crack500_ready_tiles_follow_the_lists_and_are_copied(tmp_path):
     assert named(result, "train 2 of 1896, val 1 of 348, test 2 of 1124")
 
 
+def test_crack500_tile_in_the_folder_of_another_split_is_taken_once(tmp_path):
+    for folder in ("traincrop", "valcrop"):
+        put_tiles(tmp_path / "raw" / folder, "20160328_154452_1_1")
+    for split, name in (("train", "20160222_080850_1_1"), ("val", "20160328_154452_1_1")):
+        (tmp_path / "raw" / f"{split}.txt").write_text(f"{split}crop/{name}.jpg {split}crop/{name}.png\n")
+    result = prepare("crack500", tmp_path / "raw", tmp_path / "out")
+    assert result.counts == {"train": 0, "val": 1, "test": 0}
+
+
 def test_crack500_rearranged_folders(tmp_path):
     for split in ("train", "val", "test"):
         name = f"2016022{len(split)}_080850_1_{361 if split == 'val' else 1}"
@@ -337,6 +346,14 @@ def test_folder_prefers_the_exact_name_over_a_looser_one(tmp_path):
     right = put(tmp_path / "masks" / "a.png", crack())
     image = put(tmp_path / "images" / "a.jpg", picture(1))
     assert pair_files(tmp_path / "images", tmp_path / "masks", Notes()) == [(image, right)]
+
+
+def test_folder_pairs_by_the_whole_name_where_stems_repeat(tmp_path):
+    pairs = [
+        (put(tmp_path / "images" / name, picture(1)), put(tmp_path / "masks" / f"{name}.png", crack()))
+        for name in ("a.jpg", "a.png")
+    ]
+    assert pair_files(tmp_path / "images", tmp_path / "masks", Notes()) == pairs
 
 
 def test_folder_keeps_a_published_split(tmp_path):

@@ -326,16 +326,18 @@ def test_near_duplicates_stay_on_one_side_and_are_told(tmp_path):
         put(raw / "images" / f"copy{9 - number}.jpg", encode_jpeg(image, 60))
         for name in (f"p{number}", f"copy{9 - number}"):
             put(raw / "masks" / f"{name}.png", encode_png(np.zeros((96, 128), np.uint8)))
-    put(raw / "images" / "same.jpg", (raw / "images" / "p3.jpg").read_bytes())
+    put(raw / "images" / "alone.jpg", encode_jpeg(picture(99, 96, 128)))
+    put(raw / "masks" / "alone.png", encode_png(np.zeros((96, 128), np.uint8)))
+    put(raw / "images" / "same.jpg", (raw / "images" / "alone.jpg").read_bytes())
     put(raw / "masks" / "same.png", encode_png(np.zeros((96, 128), np.uint8)))
-    for seed in range(3):
+    for seed in range(6):
         options = PrepareOptions(val_fraction=0.3, test_fraction=0.3, seed=seed)
         result = prepare("folder", raw, tmp_path / str(seed), options=options)
         found = splits(result)
         assert len(set(found.values())) == 3
         assert all(found[f"images/p{n}.jpg"] == found[f"images/copy{9 - n}.jpg"] for n in range(10))
-        assert found["images/same.jpg"] == found["images/p3.jpg"]
-        assert "same file twice, kept in one split: p3 = same" in result.warnings
+        assert found["images/same.jpg"] == found["images/alone.jpg"]
+        assert "same file twice, kept in one split: alone = same" in result.warnings
         assert [line for line in result.warnings if line.startswith("near-duplicates, kept in one split: copy0 = p9")]
 
 

@@ -29,6 +29,8 @@ class PrepareOptions:
         masks: Folder of the masks, where it does not lie beside the images.
         mask_threshold: Grey values from here on, 1 to 255, are crack.
         inverted: The crack is dark in the masks.
+        count: How many images to make, for a layout that makes them; None for its habit.
+        size: Their height and width in px; None for its habit.
 
     Raises:
         UsageError: A value is out of its range.
@@ -44,6 +46,8 @@ class PrepareOptions:
     masks: Path | None = None
     mask_threshold: int = 128
     inverted: bool = False
+    count: int | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
@@ -61,8 +65,9 @@ class RawItem:
         name: File name in the prepared set, without extension and folder. Equal names get their split in front.
         group: Images of one group (crops of one photo) are never separated by a split.
         source: Where it comes from, relative to the raw folder. Neighbours of one source are read by one thread.
-        read: Returns the image, uint8 RGB (height, width, 3), and its mask, bool (height, width), or None;
-            raises InputError. Called from a worker thread.
+        read: Returns the image, uint8 RGB (height, width, 3), and its mask, bool (height, width), or None; as a third,
+            where there is more to keep, further files: path below the output folder -> content. Raises InputError.
+            Called from a worker thread.
         split: The published split; None where the data set has none.
         label: Where there is no mask; with one, the mask decides.
         file: The raw file, where it holds exactly this image: a JPEG or PNG is then copied byte for byte.
@@ -72,7 +77,7 @@ class RawItem:
     name: str
     group: str
     source: str
-    read: Callable[[], tuple[Image, Mask | None]]
+    read: Callable[[], tuple[Image, Mask | None] | tuple[Image, Mask | None, Mapping[str, bytes]]]
     split: Split | None = None
     label: Label = "unknown"
     file: Path | None = None

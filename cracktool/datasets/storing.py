@@ -75,7 +75,8 @@ def store(task: Task, out: Path | None) -> Stored:
         InputError: The raw files cannot be used, or do not fit each other.
         OutputError: A file of that name holds something else, or the folder cannot be written.
     """
-    image, mask = task.item.read()
+    picture = task.item.read()
+    image, mask = picture[0], picture[1]
     if mask is not None and mask.shape != image.shape[:2]:
         turned = mask.shape == image.shape[1::-1]
         raise InputError(
@@ -86,6 +87,8 @@ def store(task: Task, out: Path | None) -> Stored:
     crack_px = -1 if mask is None else int(np.count_nonzero(mask))
     if mask is not None and crack_px < task.item.min_crack_px:
         return Stored(task=task, kept=False)
+    for path, content in picture[2].items() if len(picture) == 3 else ():
+        _put_bytes(out and out / path, content)
     name, sha1 = _put_image(task, image, out)
     return Stored(
         task=task,
@@ -119,6 +122,10 @@ def _put_mask(task: Task, mask: Mask, out: Path | None) -> str:
 
     _put(out and out / "masks" / f"{task.name}.png", same, lambda: encode_png(mask.astype(np.uint8) * 255))
     return f"masks/{task.name}.png"
+
+
+def _put_bytes(path: Path | None, content: bytes) -> None:
+    _put(path, lambda old: old == content, lambda: content)
 
 
 def _put(path: Path | None, same: Callable[[bytes], bool], make: Callable[[], bytes]) -> bytes:

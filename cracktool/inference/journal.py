@@ -118,7 +118,7 @@ def _ends_line(path: Path) -> bool:
 def _read(path: Path) -> list[Record]:
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error

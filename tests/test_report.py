@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from cracktool.errors import InputError, OutputError
+from cracktool.evaluation import Origin, evaluate, masks_origin
+from cracktool.images import encode_png, read_image, write_mask
+from cracktool.manifest import Entry, Manifest
+from cracktool.report import (
+    ALARM,
+    FOUND,
+    MISSED,
+    TABLE_COLUMNS,
+    choose_rows,
+    draw_comparison,
+    format_table,
+    plot_batch,
+    plot_confusion,
+    plot_curves,
+    write_report,
+)
+
+SIDE = 64
+
+
+def make_report(folder, *, count=7, shape=(SIDE, SIDE), origin=None):
+    """Image n of `count` has a crack of n columns, all found, and 8 columns of false alarm; the first is empty."""
+    entries, predictions = [], []
+    for number in range(count):
+        name = f"n{number}"
+        entry = Entry(
+            image=f"images/{name}.png",
+            mask=f"masks/{name}.png",
+            split="val",
+            group=name,
+            source="",
+            height=shape[0],
+            width=shape[1],
+            crack_fraction=0,
+            label="unknown",
+            sha1="",
+        )
+        truth = np.zeros(shape, bool)
+        truth[:, :number] = True
+        predicted = truth.copy()
+        if number:
+            predicted[:, -8:] = True
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / entry.image).write_bytes(encode_png(np.full((*shape, 3), 120, np.uint8)))
+        write_mask(folder / entry.mask, truth)
+        entries.append(entry)
+        predictions.append((entry, predicted.astype(np.uint8) * 255))
+    origin = origin or Origin(kind="weights", name="fake")
+    return evaluate(Manifest(folder, tuple(entries)), predictions, origin=origin)
+
+
+@pytest.fixture
+def report(tmp_path):
+    return make_report(tmp_path / "data")
+
+
+def test_report_files(report, tmp_path):
+    out = tmp_path / "out"
+    written = write_report(report, out)
+    assert written.warnings == ()
+    names = {path.relative_to(out).as_posix() for path in written.files}
+    figures = {f"figures/n{number}.png" for number in range(1, 7)}  # n0 has nothing to show
+    assert names == {"report.json", "per_image.csv", "confusion.png"} | figures
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == names
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_dict()))
+    with (out / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    assert rows[2]["image"] == "images/n2.png"
+    assert (rows[2]["tp"], rows[2]["fp"], rows[2]["positive"], rows[0]["positive"]) == ("128", "512", "1", "0")
+    assert float(rows[2]["iou"]) == pytest.approx(2 / 10)
+    assert float(rows[2]["f1_2px"]) == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_writing_twice_gives_the_same_bytes(report, tmp_path):
+    first = write_report(report, tmp_path / "a").files
+    second = write_report(report, tmp_path / "b").files
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_missing_photo_costs_only_its_figure(report, tmp_path):
+    (tmp_path / "data/images/n3.png").unlink()
+    (tmp_path / "data/images/n4.png").write_bytes(encode_png(np.zeros((3, 3, 3), np.uint8)))
+    written = write_report(report, tmp_path / "out", figures=None)
+    assert len(written.files) == 3 + 5
+    assert len(written.warnings) == 2
+    assert all("no figure" in warning for warning in written.warnings)
+    assert "n3" in written.warnings[0]
+    assert "n4" in written.warnings[1]
+
+
+def test_a_folder_that_cannot_be_written(report, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_report(report, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (3, [1, 3, 6]),
+        (5, [1, 2, 3, 4, 6]),
+        (6, [1, 2, 3, 4, 5, 6]),
+        (100, [1, 2, 3, 4, 5, 6]),
+        (None, [0, 1, 2, 3, 4, 5, 6]),
+        (0, []),
+        (1, [1]),
+    ],
+)
+def test_worst_median_and_best_are_chosen(report, count, expected):
+    assert [row.image for row in choose_rows(report.rows, count)] == [f"images/n{number}.png" for number in expected]
+
+
+def test_comparison_shows_each_outcome_in_its_colour(tmp_path):
+    report = make_report(tmp_path, count=6, shape=(320, 320))
+    row = report.rows[5]
+    picture = draw_comparison(report, row)
+    assert picture.shape == (640 + 90, 3 * 648 + 8, 3)
+    top, panel = 54 + 320, 648  # halfway down; each pixel of the photo is 2 x 2 here
+    assert tuple(picture[top, 8 + 100]) == (120, 120, 120)
+    assert tuple(picture[top, 8 + panel + 4]) == (255, 255, 255)
+    assert tuple(picture[top, 8 + panel + 638]) == (0, 0, 0)
+    assert tuple(picture[top, 8 + 2 * panel + 4]) == FOUND
+    assert tuple(picture[top, 8 + 2 * panel + 638]) == ALARM
+    assert tuple(picture[top, 8 + 2 * panel + 100]) == (42, 42, 42)
+    assert (picture == MISSED).all(axis=-1).sum() < 400  # only in the legend
+    missed = make_report(tmp_path / "missed", count=6, shape=(320, 320), origin=masks_origin("m"))
+    truth = np.ones((320, 320), bool)
+    write_mask(tmp_path / "missed/masks/n5.png", truth)
+    assert tuple(draw_comparison(missed, missed.rows[5])[top, 8 + 2 * panel + 100]) == MISSED
+
+
+def test_a_hairline_of_a_large_photo_stays_visible(tmp_path):
+    report = make_report(tmp_path, count=2, shape=(1900, 2500))
+    picture = draw_comparison(report, report.rows[1])  # the crack is one column of 2500
+    assert picture.shape == (486 + 90, 3 * 648 + 8, 3)
+    assert (picture[54 : 54 + 486, 8 + 648] == 255).all()
+    assert (picture[54 : 54 + 486, 8 + 2 * 648] == 255).all()
+
+
+def test_figure_of_a_narrow_photo_has_room_for_its_text(tmp_path):
+    report = make_report(tmp_path, count=2, shape=(640, 20))
+    assert draw_comparison(report, report.rows[1]).shape == (640 + 90, 3 * 338 + 8, 3)
+
+
+def test_confusion_picture(report, tmp_path):
+    plot_confusion(report, tmp_path / "confusion.png")
+    picture = read_image(tmp_path / "confusion.png")
+    assert picture.shape == (840, 900, 3)
+    assert picture.std() > 20
+
+
+def test_table(report):
+    table = format_table(report)
+    assert all(len(row) == len(TABLE_COLUMNS) for row in table)
+    lines = {row[0]: row[1:] for row in table}
+    pooled = report.scores["iou"].pooled
+    assert lines["iou"][0] == f"{pooled:.3f}"
+    assert lines["iou"][1] != lines["iou"][2]  # the empty image counts under the first rule only
+    assert lines["ods_0px"][1:] == ("", "")
+    assert lines["ois_0px"][0] == ""
+    assert list(lines) == list(report.scores)
+
+
+EPOCHS = [{"epoch": n, "train_loss": 1 / n, "val_iou": 0.1 * n, "best": True, "lr": 0.1} for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        EPOCHS,
+        EPOCHS[:1],
+        [{"step": n, "loss": 1 / n} for n in range(1, 60)],
+        [{"epoch": 1, "train_loss": 1.0, "val_iou": ""}, {"epoch": 2, "train_loss": None, "val_iou": 0.2}],
+    ],
+)
+def test_curves(tmp_path, rows):
+    plot_curves(rows, tmp_path / "curves.png")
+    assert read_image(tmp_path / "curves.png").shape == (504, 1320, 3)
+
+
+def test_curves_of_a_table_are_those_of_its_rows(tmp_path):
+    with (tmp_path / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(EPOCHS[0]))
+        writer.writeheader()
+        writer.writerows(EPOCHS)
+    plot_curves(tmp_path / "metrics.csv", tmp_path / "a.png")
+    plot_curves(EPOCHS, tmp_path / "b.png")
+    plot_curves(EPOCHS[:2], tmp_path / "c.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", "epoch,loss\n", "loss\n1\n", "epoch,loss\n1,much\n"])
+def test_a_table_without_a_curve_is_refused(tmp_path, text):
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(InputError, match=r"metrics\.csv"):
+        plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+
+
+def test_a_missing_table_is_said(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        plot_curves(tmp_path / "none.csv", tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (300, 464)), (8, (964, 920)), (40, (1892, 1832))])
+def test_batch(tmp_path, count, size):
+    images = np.full((count, 100, 100, 3), 100, np.uint8)
+    masks = np.zeros((count, 100, 100), bool)
+    masks[:, 50] = True
+    plot_batch(images, masks, tmp_path / "batch.png")
+    with PillowImage.open(tmp_path / "batch.png") as picture:
+        pixels = np.array(picture)
+        assert picture.mode == "RGB"
+    magenta = (pixels == (255, 0, 200)).all(axis=-1)
+    shown = min(count, 32)
+    assert magenta.sum() == shown * 2 * 200  # a line above and below each mask, 200 px long at double size
+    assert not magenta[:, : 8 + 200].any()  # the left of each pair stays as the network sees it

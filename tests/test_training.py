@@ -1,0 +1,251 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cracktool.config import Augment, TrainConfig
+from cracktool.errors import InputError, OutputError, UsageError, WeightsError
+from cracktool.manifest import Entry, write_manifest
+from cracktool.training import (
+    EpochEnded,
+    Finished,
+    Started,
+    Stepped,
+    build_optimizer,
+    learning_rate,
+    train,
+)
+from cracktool.weights import load_weights, read_weights
+
+MODEL = "unet_test_resnet"
+
+
+def make_data(folder: Path, count: int = 8, *, splits=("train", "train", "train", "val")) -> Path:
+    """Grey pictures with one dark line each."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for index in range(count):
+        image = rng.integers(120, 200, (70, 90, 3), dtype=np.uint8)
+        mask = np.zeros((70, 90), np.uint8)
+        column = 10 + 9 * (index % 8)
+        image[:, column : column + 4] //= 4
+        mask[:, column : column + 4] = 255
+        for kind, picture in (("images", image), ("masks", mask)):
+            path = folder / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+        entries.append(
+            Entry(
+                image=f"images/{index}.png",
+                mask=f"masks/{index}.png",
+                split=splits[index % len(splits)],
+                group=str(index),
+                source="",
+                height=70,
+                width=90,
+                crack_fraction=0.04,
+                label="cracked",
+                sha1="",
+            )
+        )
+    write_manifest(folder / "manifest.csv", entries)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def config(data):
+    return TrainConfig(
+        model=MODEL,
+        pretrained=False,
+        data=(str(data),),
+        size=64,
+        batch_size=2,
+        epochs=2,
+        workers=0,
+        dtype="float32",
+        augment=Augment(blur=0.5, noise=0.5, zoom=(0.7, 1.4)),
+        model_args={"decoder_channels": (16, 16, 16, 8, 8)},
+    )
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return read_weights(path)[0]
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+
+
+def assert_same(one: Path, other: Path) -> None:
+    left, right = tensors(one), tensors(other)
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def test_a_run_tells_what_happens_and_leaves_everything(config, tmp_path):
+    events = list(train(config, tmp_path / "run"))
+    assert [type(event) for event in events] == [
+        Started, *[Stepped] * 3, EpochEnded, *[Stepped] * 3, EpochEnded, Finished,
+    ]  # fmt: skip
+    assert (events[0].train_images, events[0].val_images, events[0].steps_per_epoch) == (6, 2, 3)
+    assert [event.step for event in events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
+    written = "best.safetensors config.toml curves.png first_batch.png last.pt last.safetensors metrics.csv"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == written.split()
+    table = rows(tmp_path / "run")
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    assert float(table[1]["val_iou"]) == [e.val_iou for e in events if isinstance(e, EpochEnded)][1]
+    for picture in ("curves.png", "first_batch.png"):
+        assert min(Image.open(tmp_path / "run" / picture).size) > 100
+    card = load_weights(tmp_path / "run").card
+    assert card.model == MODEL
+    assert card.scores[0]["iou"] == round(events[-1].val_iou, 4)
+
+
+def test_a_network_learns_a_dark_line(config, tmp_path):
+    config = replace(config, epochs=6, lr=1e-2, epoch_samples=16, augment=Augment())
+    events = [event for event in train(config, tmp_path) if isinstance(event, EpochEnded)]
+    assert events[-1].train_loss < events[0].train_loss / 2
+    assert max(event.val_iou for event in events) > 0.6
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "optimizer": "sgd", "schedule": "poly", "warmup_steps": 2}])
+def test_resume_equals_an_undisturbed_run(config, tmp_path, changes):
+    config = replace(config, **changes)
+    list(train(config, tmp_path / "whole"))
+    for event in train(config, tmp_path / "parts"):
+        if isinstance(event, Stepped) and event.step == 5:
+            break  # in the middle of the second epoch
+    events = list(train(config, tmp_path / "parts", resume=True))
+    assert events[0].first_epoch == 2
+    for name in ("best.safetensors", "last.safetensors"):
+        assert_same(tmp_path / "whole" / name, tmp_path / "parts" / name)
+    columns = ("epoch", "train_loss", "val_iou")
+    scores = [[[row[column] for column in columns] for row in rows(tmp_path / run)] for run in ("whole", "parts")]
+    assert scores[0] == scores[1]
+
+
+def test_loader_processes_make_no_difference(config, tmp_path):
+    list(train(config, tmp_path / "none"))
+    list(train(replace(config, workers=2), tmp_path / "two"))
+    assert_same(tmp_path / "none" / "last.safetensors", tmp_path / "two" / "last.safetensors")
+
+
+@pytest.mark.slow
+def test_kill_and_resume_through_the_command(config, tmp_path):
+    def command(folder: str, *more: str) -> list[str]:
+        options = ["--recipe", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / folder)]
+        return [sys.executable, "-m", "cracktool", "train", *options, *more]
+
+    (tmp_path / "recipe.toml").write_text(replace(config, epochs=4, epoch_samples=40).to_toml())
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    process = subprocess.Popen(command("parts"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = tmp_path / "parts" / "metrics.csv"
+    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    subprocess.run(command("parts", "--resume"), check=True, capture_output=True)
+    for name in ("best.safetensors", "last.safetensors"):
+        assert_same(tmp_path / "whole" / name, tmp_path / "parts" / name)
+
+
+def test_best_is_the_best(config, tmp_path):
+    ended = [event for event in train(replace(config, epochs=4, lr=0.02), tmp_path) if isinstance(event, EpochEnded)]
+    best = max(ended, key=lambda event: event.val_iou)
+    assert load_weights(tmp_path).card.scores[0]["epoch"] == best.epoch
+    assert [event.best for event in ended][best.epoch - 1]
+
+
+def test_init_starts_from_weights(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    still = replace(config, epochs=1, lr=1e-12, init=str(tmp_path / "first"), weight_decay=0.0, optimizer="sgd")
+    list(train(still, tmp_path / "second"))
+    first, second = tensors(tmp_path / "first" / "last.safetensors"), tensors(tmp_path / "second" / "last.safetensors")
+    assert torch.allclose(first["segmentation_head.0.weight"], second["segmentation_head.0.weight"], atol=1e-6)
+
+
+def test_a_folder_with_a_run_is_refused(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path))
+    before = (tmp_path / "best.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="--resume"):
+        next(train(config, tmp_path))
+    with pytest.raises(UsageError, match="other settings"):
+        next(train(replace(config, lr=0.5), tmp_path, resume=True))
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+def test_a_damaged_state_is_refused(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path))
+    state = tmp_path / "last.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"last\.pt"):
+        next(train(replace(config, epochs=1), tmp_path, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"model": "unet_resnet81"}, UsageError, "unet_resnet18"),
+        ({"loss": "bce+dize"}, UsageError, "dice"),
+        ({"data": ("nowhere",)}, InputError, "nowhere"),
+        ({"init": "nowhere.safetensors"}, WeightsError, "nowhere"),
+        ({"device": "cuda:7"}, UsageError, "cuda"),
+    ],
+)
+def test_wrong_settings_are_noticed_before_anything_is_written(config, tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        next(train(replace(config, **changes), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_without_validation_split_is_refused(config, tmp_path):
+    data = make_data(tmp_path / "data", 3, splits=("train",))
+    with pytest.raises(InputError, match="validation"):
+        next(train(replace(config, data=(str(data),)), tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"schedule": "constant"}, {0: 1.0, 99: 1.0}),
+        ({"schedule": "constant", "warmup_steps": 10}, {0: 0.1, 4: 0.5, 9: 1.0, 10: 1.0}),
+        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 99: 0.000247}),
+        ({"schedule": "poly", "poly_power": 1.0}, {0: 1.0, 25: 0.75, 50: 0.5}),
+        ({"schedule": "step", "step_epochs": 3}, {29: 1.0, 30: 0.1, 60: 0.01, 99: 0.001}),
+    ],
+)
+def test_learning_rate(config, settings, expected):
+    config = replace(config, lr=1.0, epochs=10, **settings)
+    for step, rate in expected.items():
+        assert learning_rate(config, step, 10) == pytest.approx(rate, rel=1e-2)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
+def test_weight_decay_spares_norms_and_biases(config, name, kind):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = build_optimizer(model, replace(config, optimizer=name, weight_decay=0.1))
+    assert type(optimizer).__name__ == kind
+    assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(1, 0.1), (3, 0.0)]
+    everything = build_optimizer(model, replace(config, optimizer=name, weight_decay=0.1, decay_all=True))
+    assert [(len(group["params"]), group["weight_decay"]) for group in everything.param_groups] == [(4, 0.1)]
+
+
+def test_a_diverging_loss_is_one_clear_error(config, tmp_path):
+    with pytest.raises(UsageError, match="lower --lr"):
+        list(train(replace(config, lr=1e30, optimizer="sgd", epochs=20), tmp_path))
