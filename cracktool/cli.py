@@ -5,14 +5,13 @@ The only module that prints, and the only home of typer and rich. Nothing heavy 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -20,7 +19,7 @@ from cracktool import __version__
 from cracktool.errors import CrackError, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from tqdm import tqdm
 
     from cracktool.config import TrainConfig
     from cracktool.inference import Predictor
@@ -38,6 +37,7 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors, no talk.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Weights file or run folder; none for the ones that ship.")
 ]
@@ -77,8 +77,27 @@ def _close_pipe() -> NoReturn:
     sys.exit(0)
 
 
+def _bar(quiet: bool, **options: Any) -> tqdm[Any]:
+    """Return a progress bar on stderr; it shows nothing when stderr is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(disable=True if quiet else None, leave=False, dynamic_ncols=True, **options)
+
+
+def _data(line: object) -> None:
+    """Print data to stdout, around a progress bar that may be on the same terminal."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(sys.stdout):
+        print(line, flush=True)
+
+
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Talk to the user on stderr, around a progress bar that may be there."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(sys.stderr):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _warn(lines: Iterable[str]) -> None:
@@ -86,28 +105,30 @@ def _warn(lines: Iterable[str]) -> None:
         _tell(f"crack: warning: {line}")
 
 
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Yield a progress display on stderr; it shows nothing when stderr is no terminal."""
+def _finish(failures: Iterable[CrackError]) -> None:
+    """Print one line for each failure, and leave with exit code 1 if there is any."""
+    lines = [f"crack: {error}" for error in failures]
+    for line in lines:
+        _tell(line)
+    if lines:
+        raise typer.Exit(1)
+
+
+def _table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
+    """Print a table whose first row is its head: drawn on a terminal, tab-separated for other programs."""
+    if not file.isatty():
+        print("\n".join("\t".join(row) for row in rows), file=file)
+        return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True, redirect_stdout=False) as progress:
-        yield progress
-
-
-def _table(rows: list[list[str]]) -> str:
-    """Return rows as aligned columns, the first flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
+    table = Table(box=SIMPLE_HEAD)
+    for number, title in enumerate(rows[0]):
+        table.add_column(title, justify="right" if number else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console(file=file).print(table)
 
 
 @app.command()
@@ -148,37 +169,22 @@ def prepare(
         inverted=inverted,
         seed=seed,
     )
-    with _progress(quiet) as progress:
-        bar = progress.add_task(layout, total=None)
+    folder = out or Path("data") / layout
+    with _bar(quiet, desc=layout, unit=" images") as bar:
 
         def show(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
+            bar.total = total
+            bar.update(done - bar.n)
 
-        folder = out or Path("data") / layout
         result = run(layout, source, folder, options=options, jobs=jobs, dry_run=dry_run, progress=show)
     _warn(result.warnings)
     if not quiet:
-        counts = {"all": sum(result.counts.values()), **result.counts}
-        published = result.published
-        _tell(
-            _table(
-                [
-                    ["split", "images", "published"],
-                    *([name, str(n), str(published.get(name, "-"))] for name, n in counts.items()),
-                ]
-            )
-        )
-        _tell(f"{sum(result.counts.values()) / max(result.seconds, 1e-9):.1f} images/s")
+        counts = {**result.counts, "all": sum(result.counts.values())}
+        rows = [(name, str(count), str(result.published.get(name, "-"))) for name, count in counts.items()]
+        _table([("split", "images", "published"), *rows], sys.stderr)
+        _tell(f"{counts['all'] / max(result.seconds, 1e-9):.1f} images/s")
     print(result.manifest)
     _finish(result.failures)
-
-
-def _finish(failures: Iterable[CrackError]) -> None:
-    lines = [str(error) for error in failures]
-    for line in lines:
-        _tell(f"crack: {line}")
-    if lines:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -240,29 +246,28 @@ def train(
 def _list_models() -> None:
     from cracktool.models import FAMILIES, LISTED, describe
 
-    print(_table([["model", "parameters", "stride"], *map(describe, LISTED)]))
-    print(f"\nAny {' or '.join(f'{family}_ENCODER' for family in FAMILIES)} with an encoder of timm works likewise.")
+    _table([("model", "parameters", "stride"), *map(describe, LISTED)], sys.stdout)
+    _tell(f"Any {' or '.join(f'{family}_ENCODER' for family in FAMILIES)} with an encoder of timm works likewise.")
 
 
 def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
     from cracktool.training import EpochEnded, Finished, Started, Stepped, train
 
     say = (lambda _: None) if quiet else _tell
-    with _progress(quiet) as progress:
-        bar = progress.add_task("", total=None)
+    with _bar(quiet, unit=" steps") as bar:
         for event in train(config, folder, resume=resume):
             match event:
                 case Started():
+                    bar.total = event.steps_per_epoch
                     say(
                         f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}; "
                         f"{event.train_images} images to learn from, {event.val_images} to validate on"
                     )
-                    steps = event.steps_per_epoch
                 case Stepped():
-                    done = event.step - (event.epoch - 1) * steps
-                    title = f"epoch {event.epoch}/{config.epochs} loss {event.loss:.3f}"
-                    progress.update(bar, total=steps, completed=done, description=title)
+                    bar.set_description(f"epoch {event.epoch}/{config.epochs} loss {event.loss:.3f}", refresh=False)
+                    bar.update()
                 case EpochEnded():
+                    bar.reset()
                     say(
                         f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, "
                         f"crack IoU {event.val_iou:.4f}, precision {event.val_precision:.3f}, "
@@ -270,7 +275,7 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                     )
                 case Finished():
                     say(f"best crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}")
-                    print(event.weights)
+                    _data(event.weights)
 
 
 @app.command("eval")
@@ -286,6 +291,7 @@ def eval_(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for report, tables and pictures.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -296,24 +302,38 @@ def eval_(
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
-    from cracktool.evaluation import evaluate, predictions_from_masks, predictions_from_model
+    from cracktool.evaluation import (
+        evaluate,
+        masks_origin,
+        model_origin,
+        predictions_from_masks,
+        predictions_from_model,
+    )
     from cracktool.manifest import read_manifest
-    from cracktool.report import format_table, write_report
+    from cracktool.report import TABLE_COLUMNS, format_table, write_report
 
-    if masks is not None and weights is not None:
-        raise UsageError("--masks and --weights exclude each other", remedy="leave one of them out")
     manifest = read_manifest(data).split(split)
-    if masks is not None:
+    if masks is None:
+        predictor = _predictor(weights, device, quiet, dtype=dtype, tile=tile, overlap=overlap, threshold=threshold)
+        origin = model_origin(predictor, str(weights or "the weights that ship"))
+        predictions, used = predictions_from_model(manifest, predictor), predictor.threshold
+    elif weights is None and threshold is None:
+        origin, used = masks_origin(masks), 0.5
         predictions = predictions_from_masks(manifest, masks)
     else:
-        predictor = _predictor(weights, device, quiet, tile=tile, overlap=overlap, threshold=threshold)
-        predictions = predictions_from_model(manifest, predictor)
-    with _progress(quiet) as progress:
-        report = evaluate(manifest, progress.track(predictions, total=len(manifest.entries), description=split))
+        raise UsageError("--masks are ready masks", remedy="leave --weights and --threshold out")
+    with _bar(quiet, iterable=predictions, total=len(manifest.entries), desc=split, unit=" images") as shown:
+        report = evaluate(manifest, shown, origin=origin, threshold=used)
     if out is not None:
-        write_report(report, out, figures=figures)
-    print(json.dumps(report.to_dict()) if json_ else _table(format_table(report)))
-    _finish(report.failures)
+        _warn(write_report(report, out, figures=figures).warnings)
+    if not quiet:
+        skipped = f", {report.skipped} without truth skipped" if report.skipped else ""
+        _tell(f"{report.data}, split {split}: {len(report.rows)} images, {report.positives} with crack{skipped}")
+    if json_:
+        print(json.dumps(report.to_dict()))
+    else:
+        _table([TABLE_COLUMNS, *format_table(report)], sys.stdout)
+    _finish(failure.error for failure in report.failures)
 
 
 @app.command()
@@ -343,7 +363,7 @@ def infer(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do every photo again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Dtype = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -367,17 +387,16 @@ def infer(
         _infer_one(predictor, names, out)
         return
     options = FolderOptions(probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run)
-    with _progress(quiet) as progress:
-        bar = progress.add_task("photos", total=None)
-        failures = []
+    failures = []
+    with _bar(quiet, desc="infer", unit=" photos") as bar:
         for result in infer_folder(predictor, names, Path(out), options):
-            progress.advance(bar)
+            bar.update()
             if isinstance(result, Failed):
                 failures.append(result.error)
             elif json_:
-                print(json.dumps({"status": type(result).__name__.lower(), **asdict(result)}, default=str), flush=True)
+                _data(json.dumps({"status": type(result).__name__.lower(), **asdict(result)}, default=str))
             else:
-                print(result.outputs[0], flush=True)
+                _data(result.outputs[0])
     _warn(predictor.warnings)
     _finish(failures)
 

@@ -5,6 +5,7 @@ Reads truths and masks, writes nothing; a folder of masks is scored without PyTo
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections import deque
@@ -238,9 +239,9 @@ def evaluate(
         >>> report.scores["iou"].pooled
         0.612
     """
-    if tolerance_px < 0:
+    if not 0 <= tolerance_px < math.inf:
         raise UsageError(f"tolerance is {tolerance_px} px, but must be 0 or more", remedy="try 2")
-    score = partial(_score, manifest, level=threshold_level(threshold), origin=origin, radius=tolerance_px)
+    score = partial(_score, manifest, level=threshold_level(threshold), radius=tolerance_px)
     wanted = tuple(entry.image for entry in manifest.entries if _has_truth(entry))
     results = {result.image: result for result in _in_threads(score, _only(predictions, wanted))}
     ordered = [results.get(image) or _unpredicted(image) for image in wanted]
@@ -353,7 +354,7 @@ def _only(predictions: Iterable[Prediction], wanted: Iterable[str]) -> Iterator[
             yield entry, levels
 
 
-def _score(manifest: Manifest, prediction: Prediction, *, level: int, origin: Origin, radius: float) -> Row | Failure:
+def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: float) -> Row | Failure:
     entry, levels = prediction
     try:
         if isinstance(levels, CrackError):

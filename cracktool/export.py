@@ -87,19 +87,22 @@ def export_onnx(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) 
         raise OutputError("exists already", path=path, remedy="choose another name, or give --overwrite")
     _require_extra()
     network = _Probabilities(checkpoint.model).cpu().float().eval()
+    batches = [_cracked_walls(size, checkpoint.card) for size in CHECKED_SIZES]
+    with torch.inference_mode():  # before anything is replaced in it
+        expected = [network(torch.from_numpy(batch)).numpy() for batch in batches]
+    _replace_pooling(network)
     data = _build(network, checkpoint.card)
-    difference = _largest_difference(data, network, checkpoint.card)
+    difference = _largest_difference(data, batches, expected, checkpoint.card.model)
     replace_file(path, data)
     return Exported(path=path, size=len(data), opset=OPSET, difference=difference, checked=CHECKED_SIZES)
 
 
 class _Probabilities(nn.Module):
-    """A copy of the network with the sigmoid behind it, in a form that ONNX can express."""
+    """A copy of the network with the sigmoid behind it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        _replace_pooling(self.model)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return probabilities (B, 1, H, W) of a normalised batch (B, 3, H, W)."""
@@ -206,8 +209,8 @@ def _metadata(card: Card) -> dict[str, str]:
     return {METADATA_KEY: card.to_json(), **{key: json.dumps(value) for key, value in deepness.items()}}
 
 
-def _largest_difference(data: bytes, network: nn.Module, card: Card) -> float:
-    """Compare ONNX Runtime with PyTorch at all sizes.
+def _largest_difference(data: bytes, batches: list[np.ndarray], expected: list[np.ndarray], name: str) -> float:
+    """Compare what ONNX Runtime makes of the batches with what PyTorch made of them.
 
     Raises:
         CrackError: The file cannot be run, or a probability differs by more than `TOLERANCE`.
@@ -215,26 +218,21 @@ def _largest_difference(data: bytes, network: nn.Module, card: Card) -> float:
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     run_errors = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
-    largest = 0.0
     try:
         session = _open_session(data)
-        for size in CHECKED_SIZES:
-            batch = _cracked_walls(size, card)
-            with torch.inference_mode():
-                expected = network(torch.from_numpy(batch)).numpy()
-            (found,) = session.run(["probs"], {"image": batch})
-            largest = max(largest, _difference(found, expected, f"{card.model} at size {size}"))
+        found = [session.run(["probs"], {"image": batch})[0] for batch in batches]
     except (*run_errors, errors.RuntimeException) as error:
-        raise CrackError(f"ONNX Runtime cannot run {card.model}: {error}") from error
-    return largest
+        raise CrackError(f"ONNX Runtime cannot run {name}: {shorten(str(error), 200)}") from error
+    return max(map(_difference, found, expected, [name] * len(found)))
 
 
-def _difference(found: np.ndarray, expected: np.ndarray, what: str) -> float:
+def _difference(found: np.ndarray, expected: np.ndarray, name: str) -> float:
     if found.shape != expected.shape:
-        raise CrackError(f"the ONNX graph of {what} gives shape {found.shape}, PyTorch {expected.shape}")
+        raise CrackError(f"the ONNX graph of {name} gives shape {found.shape}, PyTorch {expected.shape}")
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:  # so that NaN fails too
-        raise CrackError(f"the ONNX graph of {what} is {difference:.2g} in probability away from PyTorch")
+        where = f"at size {found.shape}"
+        raise CrackError(f"the ONNX graph of {name} is {difference:.2g} in probability away from PyTorch {where}")
     return difference
 
 

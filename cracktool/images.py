@@ -6,9 +6,13 @@ Knows nothing about cracks or networks. A picture in memory is uint8 RGB (height
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,9 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
-from cracktool.errors import InputError
+from cracktool.errors import InputError, OutputError
 from cracktool.files import replace_file
 
 Image = npt.NDArray[np.uint8]
@@ -26,6 +29,14 @@ Mask = npt.NDArray[np.bool_]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm"})
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "GIF")  # not those that start other programs
+_MAX_PIXELS = 2**30  # as OpenCV's own limit; a file of a few kB may claim to be larger
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"} | {
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_AGAIN = "copy it again from its origin"
 
 
 def read_image(source: str | Path | bytes) -> Image:
@@ -44,8 +55,7 @@ def read_image(source: str | Path | bytes) -> Image:
         (1200, 1600, 3)
     """
     data, name = _read_bytes(source)
-    if data.startswith((_JPEG, _PNG)) and not _needs_pillow(data):
-        _refuse_truncated(data, name)
+    if _suits_opencv(data):
         return _decode_opencv(data, name)
     return _decode_pillow(data, name, "RGB")
 
@@ -58,8 +68,14 @@ def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: boo
         threshold: Grey values from here on, 1 to 255, are crack. Masks that went through JPEG need 128.
         inverted: The crack is dark in this file.
 
+    A 16-bit mask without a value above 255 is taken as it is; any other is reduced to its upper 8 bits.
+
     Raises:
         InputError: As in `read_image`.
+
+    Example:
+        >>> read_mask(encode_png(np.array([[0, 127, 128, 255]], np.uint8)))
+        array([[False, False,  True,  True]])
     """
     data, name = _read_bytes(source)
     grey = _decode_pillow(data, name, "L")
@@ -74,8 +90,14 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
 
 
 def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
-    """Return the JPEG bytes of an RGB (height, width, 3) picture, with full colour resolution."""
+    """Return the JPEG bytes of an RGB (height, width, 3) picture, with full colour resolution.
+
+    Raises:
+        OutputError: The picture is larger than a JPEG can be.
+    """
     file = io.BytesIO()
+    if max(picture.shape[:2]) > 65500:  # libjpeg's limit
+        raise OutputError(f"a JPEG has at most 65500 px a side, not {picture.shape[1]}x{picture.shape[0]}")
     PillowImage.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
@@ -103,9 +125,12 @@ class PngWriter:
         self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
 
     def write(self, rows: npt.NDArray[np.uint8]) -> None:
-        """Append rows, uint8 (rows, width)."""
-        if rows.shape[1] != self._width or len(rows) > self._missing:
-            raise ValueError(f"rows of shape {rows.shape} do not fit: {self._missing} x {self._width} px are missing")
+        """Append rows, uint8 (rows, width); ValueError when they do not fit."""
+        fits = rows.ndim == 2 and rows.dtype == np.uint8 and rows.shape[1] == self._width
+        if not fits or len(rows) > self._missing:
+            raise ValueError(
+                f"rows of {rows.dtype} {rows.shape} do not fit: {self._missing} x {self._width} px are missing"
+            )
         self._missing -= len(rows)
         filtered = np.zeros((len(rows), self._width + 1), np.uint8)  # PNG filter byte 0 in front of each row
         filtered[:, 1:] = rows
@@ -135,75 +160,182 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
             data = Path(source).read_bytes()
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", path=name) from error
+        except ValueError as error:  # a zero byte in the name
+            raise InputError(f"cannot be read: {error}", path=repr(name)) from error
     if not data:
-        raise InputError("the file is empty", path=name, remedy="copy it again from its origin")
+        raise InputError("the file is empty", path=name, remedy=_AGAIN)
+    _refuse_damaged(data, name)
     return data, name
 
 
-def _needs_pillow(data: bytes) -> bool:
+def _refuse_damaged(data: bytes, name: str) -> None:
+    # OpenCV fills what is missing of a JPEG with grey and says nothing to its caller; on other damaged files the
+    # libraries below print.
+    whole = True
     if data.startswith(_JPEG):
-        return _jpeg_components(data) == 4  # CMYK and YCCK: OpenCV guesses the inversion
-    return data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]
+        whole = any(marker == 0xD9 for marker, _ in _jpeg_segments(data))
+    elif data.startswith(_PNG):
+        whole = _check_png(data, name)
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        whole = _tiff_directory_ends(data) <= len(data)
+    if not whole:
+        raise InputError("the file is cut short", path=name, remedy=_AGAIN)
 
 
-def _jpeg_components(data: bytes) -> int:
+def _check_png(data: bytes, name: str) -> bool:
+    """Tell whether the end chunk is there; InputError for a wrong checksum."""
+    kind = b""
+    for kind, start, stop in _png_chunks(data):
+        critical = not kind[0] & 0x20  # small letters mark what a reader can do without
+        if critical and zlib.crc32(memoryview(data)[start - 4 : stop]).to_bytes(4, "big") != data[stop : stop + 4]:
+            raise InputError("damaged: a checksum in it is wrong", path=name, remedy=_AGAIN)
+    return kind == b"IEND"
+
+
+def _tiff_directory_ends(data: bytes) -> int:
+    """Return where the first directory of a TIFF and the values it points to end."""
+    order = ">" if data.startswith(b"MM") else "<"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        end = start + 2 + 12 * count
+        for at in range(start + 2, end, 12):
+            _, kind, values, place = struct.unpack_from(f"{order}HHII", data, at)
+            size = values * _TIFF_SIZES.get(kind, 0)
+            end = max(end, place + size if size > 4 else 0)
+    except struct.error:
+        return len(data) + 1
+    return end
+
+
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and place of each segment to the end marker, as far as the file goes."""
     at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            return data[at + 9]
-        at += 2 + length
-    return 0
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at
+        if marker == 0xD9:
+            return
+        at += 2
+        if marker not in _BARE_MARKERS:
+            at += int.from_bytes(data[at : at + 2], "big")
+        if marker == 0xDA:  # compressed pixels up to the next marker
+            found = _END_OF_SCAN.search(data, at)
+            at = found.start() if found else len(data)
 
 
-def _refuse_truncated(data: bytes, name: str) -> None:
-    # OpenCV fills what is missing with grey and says nothing to its caller.
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # without a length behind them
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and stop of each chunk's body to the end chunk, as far as the file goes."""
+    at, kind = len(_PNG), b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        kind, start = data[at + 4 : at + 8], at + 8
+        stop = start + int.from_bytes(data[at : at + 4], "big")
+        if stop + 4 > len(data):
+            return
+        yield kind, start, stop
+        at = stop + 4
+
+
+def _suits_opencv(data: bytes) -> bool:
+    if data.startswith(_JPEG):
+        components = [data[at + 9 : at + 10] for marker, at in _jpeg_segments(data) if marker in _FRAME_MARKERS]
+        return components[:1] != [b"\4"]  # CMYK and YCCK: OpenCV guesses the inversion
     if data.startswith(_PNG):
-        complete = b"IEND" in data[-4096:]
-    else:
-        complete = data.find(b"\xff\xd9", max(_start_of_scan(data), 0)) >= 0
-    if not complete:
-        raise InputError("the file is cut short", path=name, remedy="copy it again from its origin")
-
-
-def _start_of_scan(data: bytes) -> int:
-    at = 2
-    while at + 4 < len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return at
+        see_through = data[25] in (4, 6) or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
+        return not see_through
+    return False
 
 
 def _decode_opencv(data: bytes, name: str) -> Image:
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise InputError(f"cannot be decoded: {error.err}", path=name) from error
-    if bgr is None:
-        raise InputError("not a picture, or damaged", path=name)
-    # In place, by rows: cv2.cvtColor would hold the photo twice.
-    for row in range(0, len(bgr), 256):
-        bgr[row : row + 256] = bgr[row : row + 256, :, ::-1].copy()
-    return bgr
+    if picture is None:
+        raise InputError("not a picture, or damaged", path=name, remedy=_AGAIN)
+    return picture  # type: ignore[return-value]
 
 
 def _decode_pillow(data: bytes, name: str, mode: str) -> npt.NDArray[np.uint8]:
     try:
-        with PillowImage.open(io.BytesIO(data)) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(_to_eight_bits(upright, mode))
-    except PillowImage.DecompressionBombError as error:
-        raise InputError("too large to decode without tiles", path=name, remedy="cut it into parts") from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise InputError(
+                    f"{picture.width}x{picture.height} px are too many", path=name, remedy="cut it into parts"
+                )
+            return np.array(_to_eight_bits(_upright(picture), mode))
+    except (OSError, SyntaxError, ValueError, struct.error, UserWarning) as error:  # warnings, where they are errors
         reason = "the file is cut short" if "truncated" in str(error) else "not a picture, or damaged"
-        raise InputError(reason, path=name) from error
+        raise InputError(reason, path=name, remedy=_AGAIN) from error
+
+
+class _PillowLimit:
+    """Lifts Pillow's limit of 89 megapixels, a setting of the whole process, only while a picture is decoded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._decoding = 0
+        self._limit: int | None = None
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            if not self._decoding:
+                self._limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
+            self._decoding += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._decoding -= 1
+                if not self._decoding:
+                    PillowImage.MAX_IMAGE_PIXELS = self._limit
+
+
+_PILLOW_LIMIT = _PillowLimit()
+
+
+def _upright(picture: PillowImage.Image) -> PillowImage.Image:
+    # Not ImageOps.exif_transpose: it copies, warns of damaged EXIF, and also believes XMP, which OpenCV does not read.
+    picture.load()  # a TIFF turns itself here
+    turn = _TURNS.get(_orientation(picture.info.get("exif", b"")))
+    return picture.transpose(PillowImage.Transpose[turn]) if turn else picture
+
+
+def _orientation(exif: bytes) -> int:
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = ">" if tiff.startswith(b"MM") else "<"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at)
+            if tag == 0x0112:
+                return int(value)
+    except struct.error:  # no EXIF, or a damaged one: as it lies
+        pass
+    return 1
 
 
 def _to_eight_bits(picture: PillowImage.Image, mode: str) -> PillowImage.Image:
     if picture.mode.startswith("I"):  # 16 and 32 bits grey: Pillow would clip instead of scale
-        values = np.asarray(picture).astype(np.int64)
-        shift = 8 if values.max(initial=0) > 255 else 0
+        values = np.asarray(picture)
+        highest = 65535 if mode == "RGB" and picture.mode.startswith("I;16") else int(values.max(initial=0))
+        shift = 0 if highest < 2**8 else 8 if highest < 2**16 else 24
         picture = PillowImage.fromarray((values >> shift).clip(0, 255).astype(np.uint8))
-    if mode == "RGB" and picture.has_transparency_data:
-        white = PillowImage.new("RGBA", picture.size, "white")
-        picture = PillowImage.alpha_composite(white, picture.convert("RGBA"))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")  # a palette with several transparent colours has no other way
+        if mode == "RGB":
+            picture = PillowImage.alpha_composite(PillowImage.new("RGBA", picture.size, "white"), picture)
     return picture.convert(mode)

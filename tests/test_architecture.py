@@ -47,6 +47,7 @@ HOMES = {  # heavy dependency -> floors or modules that may import it
     "skimage": {"metrics"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "tqdm": {"cli"},
 }
 
 
@@ -104,7 +105,7 @@ def test_imports_point_down(name):
         ("evaluation", "from cracktool.export import export_onnx"),
         ("inference.engine", "def f():\n    from cracktool.training import train"),
         ("models.unet", "import timm.layers"),
-        ("training", "from rich.console import Console"),
+        ("training", "from tqdm import tqdm"),
         ("metrics", "from cracktool import weights"),
     ],
 )

@@ -157,6 +157,13 @@ def test_wrong_graph_leaves_no_file(tiny, no_translation, tmp_path):
     assert export_onnx(tiny, tmp_path / "tiny.onnx").difference < 1e-5
 
 
+def test_network_changed_on_the_way_is_compared_with_the_original(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(export._GridMean, "forward", lambda self, x: nn.functional.avg_pool2d(x, 1)[..., :3, :3])
+    with pytest.raises(CrackError):
+        export_onnx(tiny, tmp_path / "tiny.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_graph_leaves_the_old_file(no_translation, tmp_path):
     (tmp_path / "tiny.onnx").write_bytes(b"old")
     with pytest.raises(CrackError):

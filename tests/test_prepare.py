@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 from pathlib import Path
@@ -173,6 +174,24 @@ def test_nothing_usable(tmp_path):
     with pytest.raises(InputError, match=r"no image could be used.*the first problem.*the file is empty"):
         prepare("folder", tmp_path / "raw", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_synthetic_set_needs_no_source_and_brings_its_truth(tmp_path):
+    options = PrepareOptions(count=10, size=(48, 64), val_fraction=0.2, test_fraction=0.1)
+    result = prepare("synthetic", None, tmp_path / "out", options=options)
+    assert result.counts == {"train": 7, "val": 2, "test": 1}
+    before = snapshot(tmp_path / "out")
+    truth = json.loads(before[str(Path("truth") / "synthetic_00003.json")][0])
+    assert (truth["height"], truth["width"]) == (48, 64)
+    prepare("synthetic", None, tmp_path / "out", options=options)
+    assert snapshot(tmp_path / "out") == before
+    put(tmp_path / "out" / "truth" / "synthetic_00003.json", b"other")
+    with pytest.raises(OutputError, match="is there already with other content"):
+        prepare("synthetic", None, tmp_path / "out", options=options)
+    with pytest.raises(UsageError, match="makes its images itself"):
+        prepare("synthetic", tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="count means nothing to the layout folder"):
+        prepare("folder", tmp_path, tmp_path / "b", options=PrepareOptions(count=3))
 
 
 # What must not be damaged

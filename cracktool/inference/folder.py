@@ -105,13 +105,13 @@ def infer_folder(
     return _results(predictor, verdicts, journal)
 
 
-def infer_bytes(predictor: Predictor, data: bytes) -> bytes:
-    """Return the mask, as a PNG file's bytes, of the bytes of a photo file.
+def infer_bytes(predictor: Predictor, photo: Path | bytes) -> bytes:
+    """Return the mask, as a PNG file's bytes, of a photo file or of the bytes of one.
 
     Raises:
-        InputError: The bytes are no picture, or cut short.
+        InputError: It is no picture, or cut short.
     """
-    return encode_png(predictor.mask(read_image(data)).view(np.uint8) * np.uint8(255))
+    return encode_png(predictor.mask(read_image(photo)).view(np.uint8) * np.uint8(255))
 
 
 def _verdict(task: Task | Unusable, journal: Journal, options: FolderOptions) -> Result | None:

@@ -53,7 +53,9 @@ def photograph(rng: Rng, colour: Field) -> Image:
     height, width = colour.shape[:2]
     # The camera sets the exposure by the mean, as all do, and misses it by a little.
     gain = np.clip(rng.normal(0.49, 0.075) / float(colour.mean()), 0.6, 2.2)
-    balance = gain * (1 + rng.normal(0.01, 0.035) * np.array([1, 0.2, -1]) + rng.normal(0, 0.008) * np.array([0, 1, 0]))
+    balance = gain * (
+        1 + rng.normal(0.012, 0.025) * np.array([1, 0.2, -1]) + rng.normal(0, 0.008) * np.array([0, 1, 0])
+    )
     photo = _blurred(rng, colour * np.asarray(balance, np.float32))
     pivot, contrast = np.float32(0.5), np.float32(np.exp(rng.normal(0.12, 0.13)))
     photo = (photo - pivot) * contrast + pivot

@@ -156,8 +156,12 @@ def _with_widths(rng: Rng, line: Floats, width: float, shape_hw: tuple[int, int]
     steps = np.diff(line, axis=0)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
     widths = width * np.exp(
-        0.3 * _wave(rng, along, 45.0) + 0.16 * _wave(rng, along, 9.0) + min(0.03 * width, 0.2) * _wave(rng, along, 4.0)
+        0.3 * _wave(rng, along, 45.0) + 0.16 * _wave(rng, along, 9.0) + min(0.015 * width, 0.1) * _wave(rng, along, 3.0)
     )
+    # Broken edges differ from each other, which a width alone cannot give: the middle of a wide crack trembles as well.
+    hold = np.clip(np.minimum(along, along[-1] - along) / (2 * width), 0, 1)  # but its ends stay on other cracks
+    tremble = 0.09 * width * hold[:, None] * np.column_stack([_wave(rng, along, 5.0), _wave(rng, along, 5.0)])
+    line = line + tremble
     reach = min(along[-1] * 0.8, 12 * width + 30)
     for end, distance, runs_out in ((line[0], along, free[0]), (line[-1], along[-1] - along, free[1])):
         if runs_out and not _outside(end, shape_hw):

@@ -95,7 +95,7 @@ def _paint(rng: Rng, colour: Field, relief: Field) -> None:
     worn = noise(rng, shape, 20, 1, 0.8)
     alpha = soft_step(half - np.abs(away) + worn, -0.8, 0.8)
     alpha *= soft_step(worn + 0.4 * relief, low := float(rng.uniform(-3, 0.5)), low + 0.7) * np.float32(0.92)
-    tone = np.array([0.88, 0.87, 0.84] if rng.random() < 0.7 else [0.85, 0.65, 0.18]) * rng.uniform(0.75, 1.05)
+    tone = np.array([0.88, 0.87, 0.84] if rng.random() < 0.7 else [0.76, 0.6, 0.25]) * rng.uniform(0.75, 1.05)
     colour += alpha[..., None] * (np.asarray(tone, np.float32) - colour)
 
 

@@ -96,7 +96,7 @@ def _reach(start: Floats, end: Floats) -> npt.NDArray[np.int64]:
     """Return how far from the middle of a piece, in px, a pixel can be touched by it."""
     length = np.abs(end - start)[:, :2].max(axis=1)
     half = np.maximum(start[:, 2], end[:, 2])
-    return np.ceil(length / 2 + np.maximum(half, 0.5) + 1).astype(np.int64)
+    return np.asarray(np.ceil(length / 2 + np.maximum(half, 0.5) + 1), np.int64)
 
 
 def _near(start: Floats, end: Floats, shape_hw: tuple[int, int]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from cracktool.datasets.synthetic.noise import (
     Field,
-    Labels,
     Rng,
     blur,
     cells,
@@ -209,7 +208,7 @@ def _brick_colours(rng: Rng) -> Field:
 def _joint_distance(along: Field, period: float) -> Field:
     """Return the distance from the nearest multiple of `period`, in px."""
     phase = along / np.float32(period)
-    return np.abs(phase - np.rint(phase)) * np.float32(period)
+    return np.asarray(np.abs(phase - np.rint(phase)) * np.float32(period), np.float32)
 
 
 def _pores(rng: Rng, shape_hw: tuple[int, int]) -> Field:
@@ -218,7 +217,7 @@ def _pores(rng: Rng, shape_hw: tuple[int, int]) -> Field:
     count = int(log_uniform(rng, 1e-5, 8e-4) * shape_hw[0] * shape_hw[1])
     largest = rng.uniform(1.5, 6) * _zoom(shape_hw)
     for y, x, size, squeeze, angle in rng.random((count, 5)):
-        radius = 0.5 + largest * size**4
+        radius = 0.5 + largest * size**6
         centre = (int(x * shape_hw[1] * 16), int(y * shape_hw[0] * 16))
         axes = (int(radius * 16), max(8, int(radius * 16 * (0.6 + 0.4 * squeeze))))
         cv2.ellipse(canvas, centre, axes, 180 * angle, 0, 360, 255, -1, cv2.LINE_AA, 4)
@@ -251,5 +250,5 @@ def _tint(rng: Rng, strength: float) -> Field:
     return np.asarray([1 + warmth, 1 + 0.35 * warmth + rng.normal(0, 0.008), 1 - warmth], np.float32)
 
 
-def _colour(values: Field | Labels) -> Field:
-    return np.clip(np.asarray(values, np.float32), 0.02, 1)
+def _colour(values: npt.NDArray[np.floating]) -> Field:
+    return np.asarray(np.clip(values, 0.02, 1), np.float32)
