@@ -1,8 +1,8 @@
 """Peak memory on a photo and on one ten times taller: a table, then one JSON line.
 
-Measured twice: `engine` is `Predictor.bands` on pixels that are there already, `command` is `infer_folder` with decoding
-and writing (OpenCV holds a photo twice for a moment while it decodes). Each measurement is a process of its own, on the
-CPU, with a network of one convolution: what is measured is the code around a network.
+Measured twice: `engine` is `Predictor.bands` on pixels that are there already, `command` is `infer_folder` with
+decoding and writing (OpenCV holds a photo twice for a moment while it decodes). Each measurement is a process of its
+own, on the CPU, with a network of one convolution: what is measured is the code around a network.
 
     python benchmarks/infer_memory.py [--width 2000] [--height 1500]
 """

@@ -5,10 +5,11 @@ The only module that prints, and the only home of typer and rich. Nothing heavy 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
@@ -51,8 +52,6 @@ def main() -> None:
         app()
     except CrackError as error:
         _fail(str(error), error.exit_code, error)
-    except BrokenPipeError:
-        _close_pipe()
     except Exception as error:  # noqa: BLE001  # the boundary: no traceback reaches a user
         _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug to see where)", 1, error)
 
@@ -60,7 +59,7 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(__version__)
+        _data(__version__)
         raise typer.Exit
 
 
@@ -71,10 +70,15 @@ def _fail(line: str, code: int, error: Exception) -> NoReturn:
     sys.exit(code)
 
 
-def _close_pipe() -> NoReturn:
-    # The reader has gone (`crack ... | head`): not an error, and Python must not complain at exit either.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """Leave quietly when the reader of stdout has gone, as in `crack ... | head`: that is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        sys.exit(0)
 
 
 def _bar(quiet: bool, **options: Any) -> tqdm[Any]:
@@ -88,8 +92,8 @@ def _data(line: object) -> None:
     """Print data to stdout, around a progress bar that may be on the same terminal."""
     from tqdm import tqdm
 
-    with tqdm.external_write_mode(sys.stdout):
-        print(line, flush=True)
+    with _stdout(), tqdm.external_write_mode(sys.stdout):
+        print(line)
 
 
 def _tell(line: str) -> None:
@@ -117,7 +121,8 @@ def _finish(failures: Iterable[CrackError]) -> None:
 def _table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
     """Print a table whose first row is its head: drawn on a terminal, tab-separated for other programs."""
     if not file.isatty():
-        print("\n".join("\t".join(row) for row in rows), file=file)
+        lines = "\n".join("\t".join(row) for row in rows)
+        _data(lines) if file is sys.stdout else _tell(lines)
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -145,6 +150,8 @@ def prepare(
     masks: Annotated[Path | None, typer.Option(help="Folder of the masks, where it is not beside the images.")] = None,
     mask_threshold: Annotated[int, typer.Option(help="Grey values from here on, 1 to 255, are crack.")] = 128,
     inverted: Annotated[bool, typer.Option("--inverted", help="The crack is dark in the masks.")] = False,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="How many synthetic pictures.")] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width of synthetic pictures, such as 512x768.")] = None,
     seed: Annotated[int, typer.Option(help="Decides splits and synthetic pictures.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none for one per processor.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, write nothing.")] = False,
@@ -183,7 +190,7 @@ def prepare(
         rows = [(name, str(count), str(result.published.get(name, "-"))) for name, count in counts.items()]
         _table([("split", "images", "published"), *rows], sys.stderr)
         _tell(f"{counts['all'] / max(result.seconds, 1e-9):.1f} images/s")
-    print(result.manifest)
+    _data(result.manifest)
     _finish(result.failures)
 
 
@@ -330,7 +337,7 @@ def eval_(
         skipped = f", {report.skipped} without truth skipped" if report.skipped else ""
         _tell(f"{report.data}, split {split}: {len(report.rows)} images, {report.positives} with crack{skipped}")
     if json_:
-        print(json.dumps(report.to_dict()))
+        _data(json.dumps(report.to_dict()))
     else:
         _table([TABLE_COLUMNS, *format_table(report)], sys.stdout)
     _finish(failure.error for failure in report.failures)
@@ -409,11 +416,11 @@ def _infer_one(predictor: Predictor, names: list[str], out: str) -> None:
         raise UsageError("- stands for one photo in and one mask out", remedy="give exactly one input")
     mask = infer_bytes(predictor, sys.stdin.buffer.read() if names[0] == "-" else Path(names[0]))
     if out == "-":
-        sys.stdout.buffer.write(mask)
-        sys.stdout.buffer.flush()
+        with _stdout():
+            sys.stdout.buffer.write(mask)
     else:
         replace_file(Path(out), mask)
-        print(out)
+        _data(out)
 
 
 def _listed(files_from: Path | None) -> list[str]:
@@ -430,13 +437,12 @@ def _predictor(
     weights: Path | None, device: str, quiet: bool, *, model: str | None = None, dtype: str = "auto", **settings: Any
 ) -> Predictor:
     from cracktool.device import choose_device
-    from cracktool.inference import Predictor, load_network
+    from cracktool.inference import load_predictor
 
-    choice = choose_device(device, dtype)
-    network = load_network(weights, model=model, device=choice.device, dtype=choice.dtype)
+    predictor = load_predictor(weights, model=model, device=device, dtype=dtype, **settings)
     if not quiet:
-        _tell(f"{network.card.model} on {choice.reason}")
-    return Predictor(network, **settings)
+        _tell(f"{predictor.network.card.model} on {choose_device(device, dtype).reason}")
+    return predictor
 
 
 @app.command()
@@ -465,4 +471,4 @@ def export(
             f"{exported.size / 1e6:.1f} MB, opset {exported.opset}; largest difference in probability "
             f"{exported.difference:.1e} at {sizes}"
         )
-    print(exported.path)
+    _data(exported.path)

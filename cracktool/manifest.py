@@ -94,7 +94,9 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     table = path / FILE_NAME if path.is_dir() else path
     if not table.is_file():
-        raise InputError("no dataset table here", path=table, remedy="make one with: crack prepare LAYOUT SOURCE -o DIR")
+        raise InputError(
+            "no dataset table here", path=table, remedy="make one with: crack prepare LAYOUT SOURCE -o DIR"
+        )
     try:
         with table.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

@@ -17,7 +17,7 @@ PHOTOS = {
     "pavement": (3, Wishes(material="asphalt", pattern="single", width=(9, 14))),
     "concrete": (1, Wishes(material="concrete", pattern="single", width=(4, 7))),
     "brick_wall": (0, Wishes(material="brick", pattern="single", width=(6, 9))),
-    "hairline": (4, Wishes(material="plaster", pattern="single", width=(1.0, 1.5))),
+    "hairline": (2, Wishes(material="plaster", pattern="single", width=(1.0, 1.5))),
     "map_cracking": (3, Wishes(material="asphalt", pattern="network", width=(5, 8))),
     "no_crack": (1, Wishes(material="concrete", pattern="none")),
 }

@@ -411,6 +411,7 @@ run([sys.argv[2]], __import__("pathlib").Path(sys.argv[3]), network=Red(seconds=
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path):
     photos, out, calm = tmp_path / "in", tmp_path / "out", tmp_path / "calm"
@@ -448,9 +449,10 @@ def test_a_kill_between_files_and_journal_is_mended(tmp_path, monkeypatch, exist
             raise KeyboardInterrupt
         return real(source, target)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(files.os, "replace", replace)
-        run([photo], out, probs=True, overwrite=existed)
+        with pytest.raises(KeyboardInterrupt):
+            run([photo], out, probs=True, overwrite=existed)
     (result,) = run([photo], out, probs=True)
     assert isinstance(result, Failed if existed else Done)  # never Skipped: one of the files may be the old one
     (result,) = run([photo], out, probs=True, overwrite=existed)

@@ -273,47 +273,44 @@ def test_network_in_bfloat16_is_close_and_leaves_the_weights_alone():
     assert not model.training
 
 
-class Probabilities(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.model = Tiny().eval()
-
-    def forward(self, image):
-        return self.model(image).sigmoid()
-
-
-def onnx_file(path, card=CARD):
+def onnx_file(path, convolution, metadata):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("h4") * 4, 3: torch.export.Dim("w4") * 4}
-    program = torch.onnx.export(
-        Probabilities(), (torch.zeros(2, 3, 32, 64),), dynamo=True, verbose=False, opset_version=18,
-        input_names=["image"], output_names=["probs"], dynamic_shapes=(sizes,),
-    )  # fmt: skip
-    model = program.model_proto
-    if card is not None:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, card.to_json()
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "weight", "bias"], ["logits"], pads=[1, 1, 1, 1]),
+            helper.make_node("Sigmoid", ["logits"], ["probs"]),
+        ],
+        "one convolution",
+        [helper.make_tensor_value_info("image", floats, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info("probs", floats, ["batch", 1, "height", "width"])],
+        [onnx.numpy_helper.from_array(value.detach().numpy(), name) for name, value in convolution.named_parameters()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return path
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_onnx_gives_the_same_masks(tmp_path):
-    network = load_network(onnx_file(tmp_path / "tiny.onnx"), device=CPU, dtype=torch.bfloat16)
+    convolution = nn.Conv2d(3, 1, 3, padding=1)
+    path = onnx_file(tmp_path / "tiny.onnx", convolution, {METADATA_KEY: CARD.to_json()})
+    network = load_network(path, device=CPU, dtype=torch.bfloat16)
     assert isinstance(network, OnnxNetwork)
     assert network.card == CARD
     assert len(network.digest) == 64
     image = photo(150, 210)
-    assert np.abs(Predictor(network).probs(image) - Predictor(tiny_network()).probs(image)).max() < 1e-4
+    expected = Predictor(TorchNetwork(Checkpoint(convolution, CARD, "d"), CPU)).probs(image)
+    assert np.ptp(expected) > 0.1
+    assert np.abs(Predictor(network).probs(image) - expected).max() < 1e-5
     with pytest.raises(WeightsError, match="weights of tiny, not of unet"):
-        load_network(tmp_path / "tiny.onnx", model="unet", device=CPU, dtype=torch.float32)
+        load_network(path, model="unet", device=CPU, dtype=torch.float32)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_onnx_files_that_are_none_of_ours(tmp_path):
     with pytest.raises(WeightsError, match="without a cracktool card"):
-        OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", card=None), CPU)
+        OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", nn.Conv2d(3, 1, 3), {}), CPU)
     (tmp_path / "text.onnx").write_text("hello world")
     with pytest.raises(WeightsError, match="not a whole ONNX file"):
         load_network(tmp_path / "text.onnx", device=CPU, dtype=torch.float32)
@@ -327,7 +324,7 @@ def test_missing_weights(tmp_path):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_photo():
     script = Path(__file__).parents[1] / "benchmarks" / "infer_memory.py"
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=300)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     figures = json.loads(run.stdout.splitlines()[-1])
     assert figures["times_taller"] == 10
     assert figures["engine_growth"] < 0.15

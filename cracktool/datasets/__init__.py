@@ -10,7 +10,6 @@ from cracktool.datasets.crack500 import CRACK500
 from cracktool.datasets.deepcrack import DEEPCRACK
 from cracktool.datasets.folder import FOLDER
 from cracktool.datasets.raw import Layout
-from cracktool.datasets.synthetic import SYNTHETIC
 from cracktool.datasets.synthetic.layout import SYNTHETIC
 
 LAYOUTS: dict[str, Layout] = {
@@ -18,6 +17,5 @@ LAYOUTS: dict[str, Layout] = {
     "deepcrack": DEEPCRACK,
     "cfd": CFD,
     "folder": FOLDER,
-    "synthetic": SYNTHETIC,
     "synthetic": SYNTHETIC,
 }

@@ -15,10 +15,6 @@ from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.manifest import Label, Split
 
-# What reading an item gives: the image, uint8 RGB (height, width, 3); its mask, bool (height, width), or None; and
-# perhaps further files, path below the output folder -> bytes.
-Reading = tuple[Image, Mask | None] | tuple[Image, Mask | None, dict[str, bytes]]
-
 _SHOWN = 5  # names per warning; the rest is a count
 
 

@@ -90,8 +90,6 @@ def store(task: Task, out: Path | None) -> Stored:
     for path, content in picture[2].items() if len(picture) == 3 else ():
         _put_bytes(out and out / path, content)
     name, sha1 = _put_image(task, image, out)
-    for path, data in (further[0] if further else {}).items():
-        _put_data(out and out / path, data)
     return Stored(
         task=task,
         kept=True,
@@ -128,10 +126,6 @@ def _put_mask(task: Task, mask: Mask, out: Path | None) -> str:
 
 def _put_bytes(path: Path | None, content: bytes) -> None:
     _put(path, lambda old: old == content, lambda: content)
-
-
-def _put_data(path: Path | None, data: bytes) -> None:
-    _put(path, lambda old: old == data, lambda: data)
 
 
 def _put(path: Path | None, same: Callable[[bytes], bool], make: Callable[[], bytes]) -> bytes:

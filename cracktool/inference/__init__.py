@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from cracktool.device import choose_device
 from cracktool.inference.engine import Predictor
 from cracktool.inference.events import Band, Broken, Event, Finished, Opened
 from cracktool.inference.folder import FolderOptions, Planned, Result, Skipped, infer_bytes, infer_folder
@@ -30,4 +34,34 @@ __all__ = [
     "infer_bytes",
     "infer_folder",
     "load_network",
+    "load_predictor",
 ]
+
+
+def load_predictor(
+    weights: str | Path | None = None,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
+) -> Predictor:
+    """Load weights and make them ready to take photos.
+
+    Args:
+        weights: A .safetensors or .onnx file, or a run folder of ``crack train``; None for the weights that ship.
+        model: The model that the caller expects, to be refused when the weights are of another.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        settings: Keyword arguments of `Predictor`, such as ``tile`` and ``threshold``.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or belongs to another network.
+        UsageError: A setting is wrong, or there is no such device.
+
+    Example:
+        >>> load_predictor().mask(read_image("examples/photos/pavement.jpg")).shape
+        (1200, 1600)
+    """
+    choice = choose_device(device, dtype)
+    return Predictor(load_network(weights, model=model, device=choice.device, dtype=choice.dtype), **settings)

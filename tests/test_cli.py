@@ -1,0 +1,274 @@
+"""The command line as its users meet it: options, lines, exit codes."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cracktool import __version__, cli
+from cracktool.images import encode_jpeg, read_image, read_mask
+
+COMMANDS = ("prepare", "train", "eval", "infer", "export")
+CRACK = [sys.executable, "-m", "cracktool"]
+
+
+@pytest.fixture
+def crack(monkeypatch, capfd):
+    """Run a command in this process and return its exit code, stdout and stderr."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crack", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 1
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two small photos with a dark line, one in a sub-folder."""
+    folder = tmp_path / "photos"
+    for name in ("one.jpg", "walls/two.jpg"):
+        picture = np.random.default_rng(1).integers(150, 190, (70, 90, 3), dtype=np.uint8)
+        picture[:, 40:44] = 30
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encode_jpeg(picture))
+    return folder
+
+
+def test_there_are_five_commands(crack):
+    code, out, _ = crack("--help")
+    assert code == 0
+    assert [name for name in COMMANDS if f"  {name} " in out] == list(COMMANDS)
+
+
+def test_version(crack):
+    assert crack("--version") == (0, f"{__version__}\n", "")
+
+
+def test_help_costs_less_than_three_tenths_of_a_second():
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*CRACK, "--help"], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_ends_with_an_example(crack, command):
+    code, out, _ = crack(command, "--help")
+    assert code == 0
+    assert f"Example: crack {command} " in out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["infr"], 2, "infer"),
+        (["infer"], 2, "crack infer photos/"),
+        (["infer", "nowhere"], 1, "nowhere"),
+        (["infer", "x.jpg", "--device", "cuda:9"], 2, "cuda"),
+        (["infer", "x.jpg", "--weights", "nowhere.safetensors"], 1, "no such weights file"),
+        (["infer", "x.jpg", "--threshold", "1.5"], 2, "threshold"),
+        (["train", "--model", "unet_resnet81"], 2, "unet_resnet18"),
+        (["train"], 2, "--model"),
+        (["train", "--recipe", "defalt"], 2, "default"),
+        (["train", "--model", "unet_resnet18", "--set", "lr=fast"], 2, "a number"),
+        (["train", "--model", "unet_resnet18", "--set", "augment.blurr=1"], 2, "blur"),
+        (["prepare", "crack50"], 2, "crack500"),
+        (["prepare", "deepcrack", "nowhere"], 1, "train_img"),
+        (["eval", "nowhere"], 1, "no dataset table"),
+        (["export", "-o", "crack.tflite"], 2, ".onnx"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(crack, tmp_path, monkeypatch, args, code, words):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = crack(*args)
+    assert (found, out) == (code, "")
+    assert words in err
+    assert "Traceback" not in err
+    said = [line for line in err.splitlines() if line.startswith(("crack:", "Error:"))]
+    assert len(said) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_an_error_comes_from():
+    result = subprocess.run([*CRACK, "eval", "nowhere", "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in result.stderr
+
+
+def test_infer_writes_masks_and_prints_their_paths(crack, photos, tmp_path):
+    out = tmp_path / "masks"
+    code, printed, err = crack("infer", photos, "-o", out, "--overlay", "--probs")
+    assert code == 0
+    assert printed.split() == [str(out / "one.png"), str(out / "walls" / "two.png")]
+    assert "CPU" in err or "CUDA" in err
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    stems = ("one", "walls/two")
+    assert names == {"crack-infer.jsonl"} | {
+        f"{stem}{end}" for stem in stems for end in (".png", ".probs.png", ".overlay.jpg")
+    }
+    mask = np.asarray(Image.open(out / "one.png"))
+    assert mask.shape == (70, 90)
+    assert set(np.unique(mask)) <= {0, 255}
+    levels = np.asarray(Image.open(out / "one.probs.png"))
+    assert np.array_equal(levels >= 128, mask > 0)
+
+
+def test_infer_prints_json_lines(crack, photos, tmp_path):
+    code, printed, _ = crack("infer", photos, "-o", tmp_path / "masks", "--json", "--quiet")
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert code == 0
+    assert [line["path"] for line in lines] == [str(photos / "one.jpg"), str(photos / "walls" / "two.jpg")]
+    for line in lines:
+        assert (line["status"], line["height"], line["width"]) == ("done", 70, 90)
+        mask = read_mask(line["outputs"][0])
+        assert line["crack_fraction"] == pytest.approx(mask.mean(), abs=1e-6)
+        assert line["seconds"] > 0
+
+
+def test_infer_is_quiet_when_asked(crack, photos, tmp_path):
+    assert crack("infer", photos, "-o", tmp_path / "masks", "--quiet")[2] == ""
+
+
+def test_a_broken_photo_does_not_stop_the_others(crack, photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    code, printed, err = crack("infer", photos, "-o", tmp_path / "masks", "--quiet")
+    assert code == 1
+    assert len(printed.splitlines()) == 2
+    assert err.splitlines() == [f"crack: {photos / 'broken.jpg'}: not a picture, or damaged"]
+
+
+def test_finished_work_is_kept_and_foreign_files_are_refused(crack, photos, tmp_path):
+    out = tmp_path / "masks"
+    crack("infer", photos, "-o", out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    code, printed, _ = crack("infer", photos, "-o", out)
+    assert (code, len(printed.splitlines())) == (0, 2)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
+    code, _, err = crack("infer", photos, "-o", out, "--threshold", "0.3")
+    assert (code, err.count("--overwrite")) == (1, 2)
+    code, _, err = crack("infer", photos, "-o", out, "--threshold", "0.3", "--resume")
+    assert code == 2
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
+    assert crack("infer", photos, "-o", out, "--threshold", "0.3", "--overwrite")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} != before
+
+
+def test_dry_run_writes_nothing(crack, photos, tmp_path):
+    code, printed, _ = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")
+    assert (code, len(printed.splitlines())) == (0, 2)
+    assert not (tmp_path / "masks").exists()
+
+
+def test_inputs_from_a_list(crack, photos, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{photos / 'one.jpg'}\n")
+    code, printed, _ = crack("infer", "--files-from", tmp_path / "list.txt", "-o", tmp_path / "masks")
+    assert (code, printed.split()) == (0, [str(tmp_path / "masks" / "one.png")])
+
+
+def test_bytes_in_bytes_out(photos, tmp_path):
+    data = (photos / "one.jpg").read_bytes()
+    result = subprocess.run([*CRACK, "infer", "-", "-o", "-", "--quiet"], input=data, capture_output=True, check=True)
+    assert result.stderr == b""
+    assert read_mask(result.stdout).shape == (70, 90)
+    broken = subprocess.run([*CRACK, "infer", "-", "-o", "-", "-q"], input=data[:500], capture_output=True, check=False)
+    assert (broken.returncode, broken.stdout) == (1, b"")
+    assert broken.stderr.count(b"\n") == 1
+
+
+def test_a_closed_pipe_is_no_error(photos, tmp_path):
+    process = subprocess.Popen(
+        [*CRACK, "infer", photos, "-o", tmp_path / "masks"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert "rror" not in errors
+
+
+def test_an_interrupt_leaves_with_130(photos, tmp_path):
+    for number in range(200):
+        (photos / f"more{number}.jpg").write_bytes((photos / "one.jpg").read_bytes())
+    command = [*CRACK, "infer", photos, "-o", tmp_path / "masks", "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()  # the first mask is written
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    for mask in (tmp_path / "masks").glob("*.png"):
+        read_image(mask)  # whole
+
+
+def test_prepare_then_eval(crack, photos, tmp_path):
+    raw, data = tmp_path / "raw", tmp_path / "data"
+    for name in ("a", "b", "c"):
+        picture = np.random.default_rng(ord(name)).integers(150, 190, (64, 80, 3), dtype=np.uint8)
+        mask = np.zeros((64, 80), np.uint8)
+        mask[:, 40:44] = 255
+        for kind, content in (("images", picture), ("masks", mask)):
+            (raw / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(raw / kind / f"{name}.png")
+    code, printed, err = crack("prepare", "folder", raw, "-o", data, "--val", "0", "--test", "1")
+    assert (code, printed) == (0, f"{data / 'manifest.csv'}\n")
+    assert "test\t3" in err
+    code, printed, _ = crack("eval", data, "--masks", data / "masks", "-o", tmp_path / "report", "-q")
+    table = dict(line.split("\t")[:2] for line in printed.splitlines())
+    assert (code, table["iou"], table["recall"]) == (0, "1.000", "1.000")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "report.json", "per_image.csv", "confusion.png", "figures",
+    }  # fmt: skip
+    code, printed, _ = crack("eval", data, "--json", "-q", "--figures", "0")
+    report = json.loads(printed)
+    assert (code, report["images"], report["split"]) == (0, 3, "test")
+    assert report["origin"]["digest"]
+
+
+def test_list_models(crack):
+    code, printed, _ = crack("train", "--list-models")
+    rows = [line.split("\t") for line in printed.splitlines()]
+    assert code == 0
+    assert rows[0] == ["model", "parameters", "stride"]
+    assert ["unet_resnet101", "51.5 M", "32"] in rows
+
+
+def test_export_then_infer(crack, photos, tmp_path):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "crack.onnx"
+    code, printed, _ = crack("export", "-o", path)
+    assert (code, printed) == (0, f"{path}\n")
+    crack("infer", photos, "-o", tmp_path / "torch", "--dtype", "float32")
+    code, _, _ = crack("infer", photos, "-o", tmp_path / "onnx", "--weights", path, "--dtype", "float32")
+    assert code == 0
+    for name in ("one.png", "walls/two.png"):
+        assert (read_mask(tmp_path / "torch" / name) != read_mask(tmp_path / "onnx" / name)).mean() < 1e-3
+
+
+def test_unexpected_errors_are_one_line(crack, monkeypatch, photos, tmp_path):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("cracktool.inference.infer_folder", broken)
+    code, _, err = crack("infer", photos, "-o", tmp_path / "masks", "-q")
+    assert code == 1
+    assert err == "crack: unexpected ZeroDivisionError: division by zero (run again with --debug to see where)\n"
+
+
+def test_the_module_runs_like_the_command():
+    assert (
+        subprocess.run([*CRACK, "--version"], capture_output=True, text=True, check=True).stdout == f"{__version__}\n"
+    )
