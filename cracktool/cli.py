@@ -138,7 +138,7 @@ def _table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
 
 @app.command()
 def prepare(
-    layout: Annotated[str, typer.Argument(help="Name of the raw layout: crack500, deepcrack, cfd, folder, synthetic.")],
+    layout: Annotated[str, typer.Argument(help="crack500, deepcrack, cfd, folder or synthetic.")],
     source: Annotated[Path | None, typer.Argument(help="Raw folder [raw/LAYOUT].")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the prepared set goes [data/LAYOUT].")] = None,
     val: Annotated[
@@ -175,6 +175,8 @@ def prepare(
         mask_threshold=mask_threshold,
         inverted=inverted,
         seed=seed,
+        count=count,
+        size=_parse_size(size),
     )
     folder = out or Path("data") / layout
     with _bar(quiet, desc=layout, unit=" images") as bar:
@@ -192,6 +194,15 @@ def prepare(
         _tell(f"{counts['all'] / max(result.seconds, 1e-9):.1f} images/s")
     _data(result.manifest)
     _finish(result.failures)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"the size {text!r} cannot be read", remedy="write HEIGHTxWIDTH in px, such as 512x768")
+    return int(height), int(width)
 
 
 @app.command()

@@ -5,6 +5,9 @@ Knows nothing about models or data; names are checked where they are used.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -139,6 +142,8 @@ class TrainConfig:
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("crack_crops", "momentum"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        _check(self.poly_power > 0, "poly_power", self.poly_power, "more than 0")
         _check(self.lr > 0, "lr", self.lr, "more than 0")
         _check(0 <= self.ema < 1, "ema", self.ema, "0 up to, but not, 1")
         _check(0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
@@ -148,6 +153,10 @@ class TrainConfig:
         _check(all(share > 0 for share in self.data_weights), "data_weights", self.data_weights, "positive values")
         if self.fit == "resize" and self.crack_crops:
             raise UsageError("crack_crops has no effect with fit = resize", remedy="set crack_crops=0 or fit=crop")
+        if self.fit == "resize" and self.augment.zoom != (1.0, 1.0):
+            raise UsageError(
+                "augment.zoom has no effect with fit = resize", remedy="set augment.zoom=[1, 1] or fit=crop"
+            )
 
     def to_toml(self) -> str:
         """Return the settings as a recipe file that gives them again."""
@@ -155,7 +164,7 @@ class TrainConfig:
         tables = {key: values.pop(key) for key in ("model_args", "augment")}
         lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         for name, table in tables.items():
-            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+            lines += ["", f"[{name}]", *_toml_pairs(table)]
         return "\n".join(lines) + "\n"
 
 
@@ -180,6 +189,8 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"not a recipe: {error}", path=path) from error
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", path=path) from error
 
 
 def resolve(layers: Sequence[Mapping[str, Any]], assignments: Sequence[str] = ()) -> TrainConfig:
@@ -241,8 +252,10 @@ def _typed(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]
 
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return _typed(hint, value, f"{name}.")
+    if is_dataclass(hint) and isinstance(hint, type):
+        table = asdict(value) if isinstance(value, hint) and not isinstance(value, type) else value
+        _check(isinstance(table, Mapping), name, value, "a table")
+        return _typed(hint, table, f"{name}.")
     origin = get_origin(hint)
     if origin is Literal:
         _check(
@@ -259,7 +272,8 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
     if origin is dict:
         _check(isinstance(value, Mapping), name, value, "a table")
         return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        _check(math.isfinite(value), name, value, "a finite number")
         return float(value)
     matches = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     _check(matches, name, value, {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint])
@@ -283,8 +297,14 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's escapes, but for this one
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(_toml_pairs(value))}}}"
     return repr(value)
+
+
+def _toml_pairs(table: Mapping[str, object]) -> list[str]:
+    bare = re.compile(r"[A-Za-z0-9_-]+")
+    return [f"{key if bare.fullmatch(key) else _toml(key)} = {_toml(value)}" for key, value in table.items()]

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment, TrainConfig
-from cracktool.errors import InputError
+from cracktool.errors import CrackError, InputError
 from cracktool.images import read_image, read_mask
 from cracktool.manifest import Entry, Manifest
 
@@ -79,11 +79,18 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         index, seed = key
         image, mask = load(self.items[index])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too, which nothing restores
             image, mask = self._square(image, mask)
             image, mask = self._geometry(image, mask)
             image = _grain(self._colour(image), self.augment.noise)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+    def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, Tensor]] | CrackError:
+        """Return a batch for the loader, or the error of one sample: raised in a worker, it would lose its form."""
+        try:
+            return [self[key] for key in keys]
+        except CrackError as error:
+            return error
 
     def _square(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         if self.fit == "resize":
@@ -105,6 +112,20 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             if not wants_crack or mask[..., top : top + side, left : left + side].any():
                 break
         return top, left
+
+
+class _Batches(DataLoader[tuple[Tensor, Tensor]]):
+    """Raises here, in the process of the caller, what went wrong with a sample in a worker."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, CrackError):
+                raise batch
+            yield batch
+
+
+def _collate(batch: list[tuple[Tensor, Tensor]] | CrackError) -> list[Tensor] | CrackError:
+    return batch if isinstance(batch, CrackError) else default_collate(batch)
 
 
 class EpochSampler(Sampler[Key]):
@@ -178,12 +199,13 @@ def training_loader(
         seed=config.seed,
     )
     samples = Samples(items, size=config.size, fit=config.fit, crack_crops=config.crack_crops, augment=config.augment)
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+    loader = _Batches(
         samples,
         batch_size=config.batch_size,
         sampler=sampler,
         num_workers=config.workers,
         drop_last=len(sampler) >= config.batch_size,
+        collate_fn=_collate,
         worker_init_fn=_quiet_worker,
         pin_memory=torch.cuda.is_available(),
     )
@@ -221,16 +243,17 @@ def _colour(augment: Augment) -> v2.Compose:
     return v2.Compose(steps)
 
 
-class _QuarterTurn(v2.Transform):
+class _QuarterTurn(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     def __init__(self, times: int) -> None:
         super().__init__()
         self.times = times
 
     def transform(self, inpt: Tensor, params: dict[str, object]) -> Tensor:
-        return tv_tensors.wrap(torch.rot90(inpt, self.times, dims=(-2, -1)), like=inpt)
+        turned: Tensor = tv_tensors.wrap(torch.rot90(inpt, self.times, dims=(-2, -1)), like=inpt)
+        return turned
 
 
-class _Rotate(v2.Transform):
+class _Rotate(v2.Transform):  # type: ignore[misc]
     """A turn by any angle on a mirrored surrounding, so that no black corner teaches an edge."""
 
     def __init__(self, degrees: float) -> None:
@@ -247,7 +270,8 @@ class _Rotate(v2.Transform):
         smooth = isinstance(inpt, tv_tensors.Image)
         mode = transform.InterpolationMode.BILINEAR if smooth else transform.InterpolationMode.NEAREST
         turned = transform.rotate(padded, params["angle"], interpolation=mode)
-        return transform.center_crop(turned, [height, width])
+        middle: Tensor = transform.center_crop(turned, [height, width])
+        return middle
 
 
 def _grain(image: tv_tensors.Image, probability: float) -> tv_tensors.Image:
@@ -271,7 +295,8 @@ def _cut(picture: Tensor, top: int, left: int, side: int) -> Tensor:
             break
         cut = transform.pad(cut, [0, 0, right, down], padding_mode="reflect")
         missing = [side - extent for extent in cut.shape[-2:]]
-    return tv_tensors.wrap(cut, like=picture)
+    wrapped: Tensor = tv_tensors.wrap(cut, like=picture)
+    return wrapped
 
 
 def _resize(image: tv_tensors.Image, size: int) -> tv_tensors.Image:

@@ -134,7 +134,7 @@ class PngWriter:
         self._missing -= len(rows)
         filtered = np.zeros((len(rows), self._width + 1), np.uint8)  # PNG filter byte 0 in front of each row
         filtered[:, 1:] = rows
-        self._data(self._deflate.compress(filtered))
+        self._data(self._deflate.compress(filtered.data))
 
     def close(self) -> None:
         """Write the end of the file; ValueError when rows are missing."""
@@ -198,7 +198,7 @@ def _tiff_directory_ends(data: bytes) -> int:
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, start)
-        end = start + 2 + 12 * count
+        end: int = start + 2 + 12 * count
         for at in range(start + 2, end, 12):
             _, kind, values, place = struct.unpack_from(f"{order}HHII", data, at)
             size = values * _TIFF_SIZES.get(kind, 0)

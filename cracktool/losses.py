@@ -1,7 +1,7 @@
 """Losses: each a function of logits and a target, averaged to one number; ``combine`` adds them up by name.
 
 Knows nothing about models or training. Logits are float (B, 1, H, W), targets float in [0, 1] of the same shape.
-Every loss is computed in float32 whatever the type of the logits, and gives a gradient on an empty mask too.
+Every loss is computed in float32 at least, whatever the type of the logits, and gives a gradient on an empty mask too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIXELS = (1, 2, 3)
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy, mean over all pixels: -[t log p + (1 - t) log(1 - p)], p = sigmoid(logit)."""
-    return F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    return F.binary_cross_entropy_with_logits(*_precise(logits, target))
 
 
 def dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -32,7 +32,8 @@ def dice(logits: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
 
     Source: Milletari et al. 2016 (V-Net, arXiv 1606.04797), with linear terms in the denominator.
     """
-    probs, truth = logits.float().sigmoid(), target.float()
+    logits, truth = _precise(logits, target)
+    probs = logits.sigmoid()
     overlap = (probs * truth).sum(_PIXELS)
     total = probs.sum(_PIXELS) + truth.sum(_PIXELS)
     return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
@@ -45,7 +46,7 @@ def focal(logits: Tensor, target: Tensor, *, alpha: float = 0.25, gamma: float =
 
     Source: Lin et al. 2017 (arXiv 1708.02002), equation 5.
     """
-    logits, truth = logits.float(), target.float()
+    logits, truth = _precise(logits, target)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probs = logits.sigmoid()
     wrong = probs * (1 - truth) + (1 - probs) * truth
@@ -60,7 +61,8 @@ def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float =
 
     Source: Salehi et al. 2017 (arXiv 1706.05721), equation 3.
     """
-    probs, truth = logits.float().sigmoid(), target.float()
+    logits, truth = _precise(logits, target)
+    probs = logits.sigmoid()
     hit = (probs * truth).sum(_PIXELS)
     false_alarm = (probs * (1 - truth)).sum(_PIXELS)
     missed = ((1 - probs) * truth).sum(_PIXELS)
@@ -91,6 +93,12 @@ def combine(formula: str) -> Loss:
         return torch.stack([weight * loss(logits, target) for weight, loss in terms]).sum()
 
     return total
+
+
+def _precise(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    # Sums over a million pixels lose most of their digits in half precision.
+    precise = logits if logits.dtype == torch.float64 else logits.float()
+    return precise, target.to(precise.dtype)
 
 
 def _parse_term(text: str, formula: str) -> tuple[float, Loss]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from cracktool.errors import InputError, UsageError
+from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 
 FILE_NAME = "manifest.csv"
@@ -76,13 +76,22 @@ class Manifest:
 
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the table to `path` in one step: a reader sees the old file or the new one, never a part."""
+    """Write the table to `path` in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: A file name is not Unicode, or the table cannot be written.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for entry in entries:
         writer.writerow({**asdict(entry), "crack_fraction": f"{entry.crack_fraction:.6f}"})
-    replace_file(path, text.getvalue().encode())
+    try:
+        data = text.getvalue().encode()
+    except UnicodeEncodeError as error:
+        name = text.getvalue()[: error.end].splitlines()[-1]
+        raise OutputError(f"a file name is not Unicode: {name!r}", path=path, remedy="rename that file") from error
+    replace_file(path, data)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -98,12 +107,16 @@ def read_manifest(path: str | Path) -> Manifest:
             "no dataset table here", path=table, remedy="make one with: crack prepare LAYOUT SOURCE -o DIR"
         )
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark in front
             reader = csv.DictReader(file)
             _check_columns(table, reader.fieldnames or ())
-            entries = tuple(_parse(table, number, row) for number, row in enumerate(reader, 2))
+            entries = tuple(_parse(table, reader.line_num, row) for row in reader)
     except UnicodeDecodeError as error:
         raise InputError("not a UTF-8 text table", path=table) from error
+    except csv.Error as error:
+        raise InputError(f"not a CSV table: {error}", path=table) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path=table) from error
     return Manifest(table.parent, entries)
 
 
@@ -113,21 +126,31 @@ def _check_columns(table: Path, found: Sequence[str]) -> None:
         raise InputError(f"columns missing: {', '.join(missing)}", path=table, remedy="prepare the data set again")
 
 
-def _parse(table: Path, number: int, row: dict[str, str]) -> Entry:
+def _parse(table: Path, number: int, row: dict[str | None, str | None]) -> Entry:
     try:
-        if row["split"] not in get_args(Split) or row["label"] not in get_args(Label):
-            raise ValueError(f"split {row['split']!r}, label {row['label']!r}")
-        return Entry(
-            image=row["image"],
-            mask=row["mask"],
-            split=row["split"],  # type: ignore[arg-type]  # checked above
-            group=row["group"],
-            source=row["source"],
-            height=int(row["height"]),
-            width=int(row["width"]),
-            crack_fraction=float(row["crack_fraction"]),
-            label=row["label"],  # type: ignore[arg-type]  # checked above
-            sha1=row["sha1"],
-        )
-    except (TypeError, ValueError) as error:
+        cells = {key: value for key, value in row.items() if key is not None and value is not None}
+        if None in row or len(cells) != len(row):  # csv's way to say that a row is longer or shorter than the header
+            raise ValueError("it has not as many values as there are columns")
+        return _entry(cells)
+    except ValueError as error:
         raise InputError(f"line {number} cannot be understood: {error}", path=table) from error
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    if row["split"] not in get_args(Split) or row["label"] not in get_args(Label):
+        raise ValueError(f"split {row['split']!r}, label {row['label']!r}")
+    fraction = float(row["crack_fraction"])
+    if not (fraction == -1 or 0 <= fraction <= 1):
+        raise ValueError(f"crack_fraction {row['crack_fraction']!r}")
+    return Entry(
+        image=row["image"],
+        mask=row["mask"],
+        split=row["split"],  # type: ignore[arg-type]  # checked above
+        group=row["group"],
+        source=row["source"],
+        height=int(row["height"]),
+        width=int(row["width"]),
+        crack_fraction=fraction,
+        label=row["label"],  # type: ignore[arg-type]  # checked above
+        sha1=row["sha1"],
+    )

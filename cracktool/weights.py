@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cracktool import __version__
-from cracktool.errors import WeightsError
+from cracktool.errors import UsageError, WeightsError
 from cracktool.files import replace_file
 from cracktool.models import build_model
 
@@ -82,19 +82,36 @@ class Card:
         """
         try:
             values = json.loads(text)
-            schema = values["schema"]
-            lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-            known = {item.name for item in fields(Card)}
-            card = Card(**{key: value for key, value in {**values, **lists}.items() if key in known})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            schema = int(values["schema"])
+            if schema <= SCHEMA:
+                return _card(values)
+        except KeyError as error:
+            raise WeightsError(f"the card in it cannot be read: {error} is missing", path=path) from error
+        except (ValueError, TypeError) as error:
             raise WeightsError(f"the card in it cannot be read: {error}", path=path) from error
-        if schema > SCHEMA:
-            raise WeightsError(
-                f"its card has schema {schema}, this version reads up to {SCHEMA}",
-                path=path,
-                remedy="pip install --upgrade cracktool",
-            )
-        return card
+        raise WeightsError(
+            f"its card has schema {schema}, this version reads up to {SCHEMA}",
+            path=path,
+            remedy="pip install --upgrade cracktool",
+        )
+
+
+def _card(values: dict[str, Any]) -> Card:
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    known = {item.name for item in fields(Card)}
+    card = Card(**{key: value for key, value in {**values, **lists}.items() if key in known})
+    holds = {
+        "model": isinstance(card.model, str) and isinstance(card.model_args, dict),
+        "mean and std": len(card.mean) == len(card.std) == 3 and all(std > 0 for std in card.std),
+        "channel_order": card.channel_order == "RGB",
+        "tile and stride": isinstance(card.tile, int)
+        and isinstance(card.stride, int)
+        and min(card.tile, card.stride) > 0,
+        "threshold": 0 < card.threshold < 1,
+    }
+    if not all(holds.values()):
+        raise ValueError(f"{', '.join(name for name, fits in holds.items() if not fits)} cannot be right")
+    return card
 
 
 @dataclass(frozen=True)
@@ -195,7 +212,14 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
     tensors, card = read_weights(path)
     if model is not None and model != card.model:
         raise WeightsError(f"these are weights of {card.model}, not of {model}", path=path, remedy="leave --model out")
-    network = build_model(card.model, **card.model_args)
+    try:
+        network = build_model(card.model, **card.model_args)
+    except UsageError as error:  # no mistake of the user's
+        raise WeightsError(
+            f"this version cannot build its network: {error.reason}",
+            path=path,
+            remedy="pip install --upgrade cracktool",
+        ) from error
     load_tensors(network, tensors, path=path)
     return Checkpoint(network.eval(), card, file_digest(path))
 

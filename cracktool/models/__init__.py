@@ -49,7 +49,7 @@ def build_model(name: str, *, pretrained: bool = False, **arguments: Any) -> Pad
     family, encoder = _parse_name(name)
     try:
         return FAMILIES[family](encoder, pretrained=pretrained, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"the arguments {arguments} do not fit {name}: {error}") from error
 
 

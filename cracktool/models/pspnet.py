@@ -49,7 +49,9 @@ class PSPNet(PaddedModel):
         self, encoder: str, *, pretrained: bool = False, max_stride: int = 8, width: int = 512, dropout: float = 0.2
     ) -> None:
         if max_stride not in (4, 8, 16, 32):
-            raise UsageError(f"max_stride {max_stride} does not fit", remedy="use 4, 8, 16 or 32")
+            raise UsageError(f"max_stride {max_stride!r} does not fit", remedy="use 4, 8, 16 or 32")
+        if not isinstance(width, int) or width < 1:
+            raise UsageError(f"width is {width!r}, expected a whole number from 1")
         super().__init__(stride=max_stride)
         self.encoder = build_encoder(encoder, pretrained=pretrained, max_stride=max_stride)
         self.decoder = PSPDecoder(encoder_channels(self.encoder)[-1], width, dropout)
@@ -67,12 +69,13 @@ class PSPDecoder(nn.Module):
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.psp = PyramidPooling(inputs)
-        self.conv = _conv_norm_relu(2 * inputs, width, norm=True)
+        self.conv = _conv_norm_relu(inputs + len(BINS) * (inputs // len(BINS)), width, norm=True)
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, width, h, w) from the encoder's map (B, inputs, h, w)."""
-        return self.dropout(self.conv(self.psp(x)))
+        out: Tensor = self.dropout(self.conv(self.psp(x)))
+        return out
 
 
 class PyramidPooling(nn.Module):
@@ -84,7 +87,7 @@ class PyramidPooling(nn.Module):
         self.blocks = nn.ModuleList(PooledBlock(inputs, inputs // len(BINS), bins) for bins in BINS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, 2 C, h, w) from (B, C, h, w)."""
+        """Return (B, 2 C, h, w) from (B, C, h, w), for C a multiple of 4."""
         return torch.cat([*(block(x) for block in self.blocks), x], dim=1)
 
 

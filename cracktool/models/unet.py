@@ -41,7 +41,7 @@ class UNet(PaddedModel):
         pretrained: Load the encoder's ImageNet weights.
         decoder_channels: Width of each decoder step, deepest first; with fewer than the halvings of the encoder the
             logits of the last step are enlarged to full size.
-        max_stride: Depth of the encoder; 16 leaves out the last stage of a ResNet.
+        max_stride: Depth of the encoder, 2 to 32; 16 leaves out the last stage of a ResNet.
 
     Example:
         >>> UNet("resnet18")(torch.zeros(1, 3, 65, 97)).shape
@@ -56,11 +56,15 @@ class UNet(PaddedModel):
         decoder_channels: Sequence[int] | None = None,
         max_stride: int = MAX_STRIDE,
     ) -> None:
+        if max_stride not in (2, 4, 8, 16, 32):
+            raise UsageError(f"max_stride {max_stride!r} does not fit", remedy="use 2, 4, 8, 16 or 32")
         super().__init__(stride=max_stride)
         steps = max_stride.bit_length() - 1
         widths = tuple(decoder_channels or DECODER_CHANNELS[-steps:])
         if not 1 <= len(widths) <= steps:
             raise UsageError(f"decoder_channels has {len(widths)} values, max_stride {max_stride} allows 1 to {steps}")
+        if not all(isinstance(width, int) and width > 0 for width in widths):
+            raise UsageError(f"decoder_channels is {list(widths)}, expected whole numbers from 1")
         self.encoder = build_encoder(encoder, pretrained=pretrained, max_stride=max_stride)
         by_stride = dict(zip(encoder_strides(self.encoder), encoder_channels(self.encoder), strict=True))
         self.decoder = UNetDecoder(by_stride, widths)
@@ -114,7 +118,8 @@ class DecoderBlock(nn.Module):
         x = F.interpolate(x, size=tuple(size), mode="nearest")
         if skip is not None:
             x = torch.cat([x, skip], dim=1)
-        return self.conv2(self.conv1(x))
+        out: Tensor = self.conv2(self.conv1(x))
+        return out
 
 
 def _conv_norm_relu(inputs: int, width: int) -> nn.Sequential:
