@@ -134,3 +134,13 @@ def test_the_scores_are_of_the_weights_that_ship():
 
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 150
+
+
+def test_the_ranking_example_runs(workplace, tmp_path):
+    photo = (workplace / "examples" / "photos" / "one.png").read_bytes()
+    (tmp_path / "good.jpg").write_bytes(photo)
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    command = [sys.executable, ROOT / "examples" / "rank_photos.py", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r" *\d+\.\d{3}%  \S+good\.jpg\n", result.stdout)
+    assert "bad.jpg: the file is empty" in result.stderr

@@ -1,5 +1,7 @@
 """Folders of photos: what is found, written, skipped, refused, and what survives a kill."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -348,30 +350,16 @@ def test_a_full_disk_fails_that_photo_and_damages_nothing(tmp_path, monkeypatch)
     run([photos / "b.png"], out)
     before = (out / "b.png").read_bytes()
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
+    class Full(io.BytesIO):
         def write(self, data):
-            if len(data) > 100:
-                raise OSError(28, "No space left on device")
-            return self.file.write(data)
+            raise OSError(28, "No space left on device")
 
-    calls = []
+    @contextlib.contextmanager
+    def open_on_full_disk(path):
+        with files.open_atomic(path) as file:
+            yield Full() if path.name == "b.png" else file
 
-    def fdopen(handle, mode):
-        calls.append(handle)
-        file = open(handle, mode)  # noqa: SIM115, PTH123
-        return Full(file) if len(calls) == 2 else file
-
-    monkeypatch.setattr(files.os, "fdopen", fdopen)
-    monkeypatch.setattr("cracktool.inference.folder._WRITERS", 1)
+    monkeypatch.setattr("cracktool.inference.writing.open_atomic", open_on_full_disk)
     results = run([photos], out, overwrite=True)
     assert kinds(results) == [Done, Failed, Done]
     assert "b.png: cannot be written: No space left on device" in str(results[1].error)
@@ -441,7 +429,7 @@ def test_a_kill_between_files_and_journal_is_mended(tmp_path, monkeypatch, exist
     photo, out = save(tmp_path / "a.png"), tmp_path / "out"
     if existed:
         run([photo], out, threshold=0.9, probs=True)
-    real, calls = os.replace, []
+    real, calls = Path.replace, []
 
     def replace(source, target):
         calls.append(target)
@@ -450,7 +438,7 @@ def test_a_kill_between_files_and_journal_is_mended(tmp_path, monkeypatch, exist
         return real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "replace", replace)
+        patch.setattr(Path, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             run([photo], out, probs=True, overwrite=existed)
     (result,) = run([photo], out, probs=True)
