@@ -253,9 +253,8 @@ def _typed(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
-        table = asdict(value) if isinstance(value, hint) and not isinstance(value, type) else value
-        _check(isinstance(table, Mapping), name, value, "a table")
-        return _typed(hint, table, f"{name}.")
+        _check(isinstance(value, Mapping), name, value, "a table")
+        return _typed(hint, value, f"{name}.")
     origin = get_origin(hint)
     if origin is Literal:
         _check(

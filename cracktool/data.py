@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transform
 from cracktool.config import Augment, TrainConfig
 from cracktool.errors import CrackError, InputError
 from cracktool.images import read_image, read_mask
-from cracktool.manifest import Entry, Manifest
+from cracktool.manifest import Manifest
 
 Key = tuple[int, int]
 """What a sample is made from: the number of the image and a random seed."""
@@ -41,13 +41,8 @@ class Example:
 def examples(manifest: Manifest) -> list[Example]:
     """Return the rows that teach pixels: those with a mask, and those labelled uncracked."""
     return [
-        Example(manifest.image_path(entry), manifest.mask_path(entry)) for entry in manifest.entries if usable(entry)
+        Example(manifest.image_path(entry), manifest.mask_path(entry)) for entry in manifest.entries if entry.has_truth
     ]
-
-
-def usable(entry: Entry) -> bool:
-    """Tell whether the pixels of an entry are known: by a mask, or by the label uncracked."""
-    return bool(entry.mask) or entry.label == "uncracked"
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):

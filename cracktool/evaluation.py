@@ -179,7 +179,7 @@ class Report:
 
     def truth(self, row: Row) -> Mask:
         """Read the true mask of one of the rows, bool (H, W); InputError where it is gone since."""
-        return _read_truth(self.manifest, row.entry)
+        return read_truth(self.manifest, row.entry)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON. The same predictions give the same bytes."""
@@ -242,7 +242,7 @@ def evaluate(
     if not 0 <= tolerance_px < math.inf:
         raise UsageError(f"tolerance is {tolerance_px} px, but must be 0 or more", remedy="try 2")
     score = partial(_score, manifest, level=threshold_level(threshold), radius=tolerance_px)
-    wanted = tuple(entry.image for entry in manifest.entries if _has_truth(entry))
+    wanted = tuple(entry.image for entry in manifest.entries if entry.has_truth)
     results = {result.image: result for result in _in_threads(score, _only(predictions, wanted))}
     ordered = [results.get(image) or _unpredicted(image) for image in wanted]
     rows = tuple(result for result in ordered if isinstance(result, Row))
@@ -295,7 +295,7 @@ def predictions_from_masks(manifest: Manifest, folder: str | Path) -> Iterator[P
         raise InputError(reason, path=folder, remedy="make masks with: crack infer PHOTOS -o FOLDER")
     found.sort(key=lambda path: path.suffix.lower() == ".png")  # PNG last: it replaces a lossy picture of the same name
     by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
-    return ((entry, _read_levels(entry, by_stem, folder)) for entry in manifest.entries if _has_truth(entry))
+    return ((entry, _read_levels(entry, by_stem, folder)) for entry in manifest.entries if entry.has_truth)
 
 
 def predictions_from_model(manifest: Manifest, predictor: Predictor) -> Iterator[Prediction]:
@@ -305,7 +305,7 @@ def predictions_from_model(manifest: Manifest, predictor: Predictor) -> Iterator
         >>> predictions = predictions_from_model(part, predictor)
         >>> report = evaluate(part, predictions, origin=model_origin(predictor, "default"))
     """
-    entries = [entry for entry in manifest.entries if _has_truth(entry)]
+    entries = [entry for entry in manifest.entries if entry.has_truth]
     return predictor.stream(entries, lambda entry: read_image(manifest.image_path(entry)))
 
 
@@ -330,16 +330,17 @@ def protocols(tolerance_px: float) -> dict[str, str]:
     }
 
 
-def _read_truth(manifest: Manifest, entry: Entry) -> Mask:
+def read_truth(manifest: Manifest, entry: Entry) -> Mask:
+    """Read the true mask of an entry that has one or is labelled uncracked, bool (H, W).
+
+    Raises:
+        InputError: The mask cannot be read, or is not of the size that the table says.
+    """
     path = manifest.mask_path(entry)
     truth = read_mask(path) if path else np.zeros((entry.height, entry.width), bool)
     if truth.shape != (entry.height, entry.width):
         raise InputError(f"the true mask is {_size(truth)}, the table says {entry.width} x {entry.height}", path=path)
     return truth
-
-
-def _has_truth(entry: Entry) -> bool:
-    return bool(entry.mask) or entry.label == "uncracked"
 
 
 def _unpredicted(image: str) -> Failure:
@@ -359,7 +360,7 @@ def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: fl
     try:
         if isinstance(levels, CrackError):
             raise levels
-        truth = _read_truth(manifest, entry)
+        truth = read_truth(manifest, entry)
         if levels.shape != truth.shape:
             raise InputError(f"the prediction is {_size(levels)}, the truth {_size(truth)}", path=entry.image)
     except CrackError as error:

@@ -252,7 +252,7 @@ def _suits_opencv(data: bytes) -> bool:
         components = [data[at + 9 : at + 10] for marker, at in _jpeg_segments(data) if marker in _FRAME_MARKERS]
         return components[:1] != [b"\4"]  # CMYK and YCCK: OpenCV guesses the inversion
     if data.startswith(_PNG):
-        see_through = data[25] in (4, 6) or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
+        see_through = data[25:26] in (b"\4", b"\6") or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
         return not see_through
     return False
 

@@ -49,6 +49,11 @@ class Entry:
     label: Label
     sha1: str
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether its pixels are known: by a mask, or by the label uncracked."""
+        return bool(self.mask) or self.label == "uncracked"
+
 
 COLUMNS = tuple(field.name for field in fields(Entry))
 

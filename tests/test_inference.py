@@ -29,7 +29,7 @@ from cracktool.weights import METADATA_KEY, Card, Checkpoint
 
 CPU = torch.device("cpu")
 CARD = Card(model="tiny", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), tile=128, stride=4)
-SIZES = [(1, 1), (5, 7), (3, 300), (64, 64), (100, 127), (128, 128), (129, 131), (257, 401), (401, 33), (257, 2001)]
+SIZES = [(1, 1), (5, 7), (3, 300), (64, 64), (100, 127), (128, 128), (129, 131), (257, 401), (401, 33), (257, 4001)]
 
 
 class Tiny(nn.Module):

@@ -1,0 +1,56 @@
+"""What happens in a training run, as data. The caller shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cracktool.device import Choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The run is set up: what it learns from, on what, and from which epoch on."""
+
+    device: Choice
+    parameters: int
+    train_images: int
+    val_images: int
+    first_epoch: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """One batch was learned."""
+
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnded:
+    """One pass and its validation are done and saved. Scores are of the crack class, pooled over the split."""
+
+    epoch: int
+    train_loss: float
+    val_iou: float
+    val_precision: float
+    val_recall: float
+    lr: float
+    seconds: float
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run is complete."""
+
+    weights: Path
+    val_iou: float
+    epoch: int
+
+
+Event = Started | Stepped | EpochEnded | Finished

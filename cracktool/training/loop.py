@@ -1,0 +1,240 @@
+"""The training loop: `train` yields events and keeps the run folder complete after each epoch."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cracktool.config import TrainConfig
+from cracktool.data import EpochSampler, training_loader
+from cracktool.device import Choice, choose_device
+from cracktool.errors import CrackError, InputError, OutputError, UsageError
+from cracktool.evaluation import predictions_from_model, read_truth
+from cracktool.files import replace_file
+from cracktool.inference import Predictor, TorchNetwork
+from cracktool.losses import Loss, combine
+from cracktool.manifest import Manifest, read_manifest
+from cracktool.metrics import Counts, Histogram
+from cracktool.models import model_statistics
+from cracktool.report import plot_batch, plot_curves
+from cracktool.training.events import EpochEnded, Event, Finished, Started, Stepped
+from cracktool.training.state import State, descend, follow, learning_rate, new_state
+from cracktool.weights import Card, Checkpoint, save_weights
+
+STATE, BEST, LAST, METRICS, CONFIG = "last.pt", "best.safetensors", "last.safetensors", "metrics.csv", "config.toml"
+
+
+def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterator[Event]:
+    """Train a network and yield events; the run folder is complete after each `EpochEnded`.
+
+    Args:
+        config: Settings.
+        folder: The run folder. It may not hold another run unless `resume`.
+        resume: Continue from the last complete epoch in `folder`; the result is that of a run never stopped.
+
+    Raises:
+        UsageError: A setting is wrong, or `resume` is asked for with other settings.
+        InputError: A data set is missing, empty or damaged.
+        OutputError: `folder` holds a run already.
+        WeightsError: Initial or pretrained weights cannot be had.
+
+    Example:
+        >>> config = TrainConfig(model="unet_resnet18", data=("data/cracks",), pretrained=False)
+        >>> for event in train(config, Path("runs/first")):
+        ...     print(event)
+    """
+    _check_folder(folder, config, resume=resume)
+    loss = combine(config.loss)
+    choice = choose_device(config.device, config.dtype)
+    state = new_state(config, choice)
+    manifests = [read_manifest(path) for path in config.data]
+    loader, sampler = training_loader([each.split("train") for each in manifests], config)
+    validation = _validation_set(manifests, config.val_images)
+    if resume and (folder / STATE).is_file():
+        state.restore(folder / STATE)
+    replace_file(folder / CONFIG, config.to_toml().encode())
+    yield Started(
+        device=choice,
+        parameters=sum(parameter.numel() for parameter in state.model.parameters()),
+        train_images=sampler.images,
+        val_images=sum(len(each.entries) for each in validation),
+        first_epoch=state.epoch + 1,
+        steps_per_epoch=len(loader),
+    )
+    if state.epoch == 0:
+        _draw_first_batch(loader, sampler, folder)
+    rows = _read_rows(folder / METRICS)[: state.epoch]
+    while state.epoch < config.epochs:
+        started = time.perf_counter()
+        losses = []
+        for event in _one_epoch(state, loader, sampler, loss, config, choice):
+            losses.append(event.loss)
+            yield event
+        ended = _validate(state, validation, config, choice, losses, started)
+        rows.append(asdict(ended))
+        _save_epoch(state, ended, rows, folder, config)
+        yield ended
+    yield Finished(weights=folder / BEST, val_iou=state.best_iou, epoch=state.best_epoch)
+
+
+def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
+    settings = folder / CONFIG
+    if settings.exists() and not resume:
+        raise OutputError("holds a run already", path=folder, remedy="add --resume, or choose another folder with -o")
+    if settings.exists() and settings.read_text(encoding="utf-8") != config.to_toml():
+        raise UsageError(
+            "cannot resume with other settings than those of the run",
+            path=settings,
+            remedy=f"resume with --recipe {settings}, or choose another folder with -o",
+        )
+
+
+def _one_epoch(
+    state: State,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    sampler: EpochSampler,
+    loss: Loss,
+    config: TrainConfig,
+    choice: Choice,
+) -> Iterator[Stepped]:
+    sampler.epoch = state.epoch
+    torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # dropout, alike in a resumed run
+    state.model.train()
+    normalise = _Normalise(config.model, choice)
+    for number, (images, masks) in enumerate(loader):
+        step = state.epoch * len(loader) + number
+        rate = learning_rate(config, step, len(loader))
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        target = masks.to(choice.device, non_blocking=True).float()
+        with torch.autocast(choice.device.type, choice.dtype, enabled=choice.dtype != torch.float32):
+            logits = state.model(normalise(images))
+        value = loss(logits, target)
+        descend(state, value, config.clip_norm)
+        if state.average is not None:
+            follow(state.average, state.model, min(config.ema, (1 + step) / (10 + step)))
+        yield Stepped(epoch=state.epoch + 1, step=step + 1, loss=value.item(), lr=rate)
+    state.epoch += 1
+
+
+class _Normalise:
+    """uint8 RGB (B, 3, H, W) on the CPU -> normalised float on the device."""
+
+    def __init__(self, model: str, choice: Choice) -> None:
+        mean, std = model_statistics(model)
+        self.device = choice.device
+        self.mean = torch.tensor(mean, device=choice.device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(std, device=choice.device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        scaled = (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def _validation_set(manifests: Sequence[Manifest], limit: int) -> list[Manifest]:
+    pairs = [(each, entry) for each in manifests for entry in each.split("val").entries if entry.has_truth]
+    if not pairs:
+        raise InputError(
+            "no data set has a validation split with masks",
+            path=manifests[0].folder,
+            remedy="prepare it again with --val 0.1",
+        )
+    if limit and limit < len(pairs):
+        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    chosen = [Manifest(each.folder, tuple(entry for owner, entry in pairs if owner is each)) for each in manifests]
+    return [each for each in chosen if each.entries]
+
+
+def _validate(
+    state: State,
+    validation: Sequence[Manifest],
+    config: TrainConfig,
+    choice: Choice,
+    losses: Sequence[float],
+    started: float,
+) -> EpochEnded:
+    network = TorchNetwork(Checkpoint(state.validated.eval(), _card(config, state), ""), choice.device, choice.dtype)
+    predictor = Predictor(network)
+    counts = Counts(tp=0, fp=0, fn=0, tn=0)
+    for manifest in validation:
+        for entry, levels in predictions_from_model(manifest, predictor):
+            if isinstance(levels, CrackError):
+                raise levels
+            counts += Histogram.of(levels, read_truth(manifest, entry)).counts(predictor.level)
+    scores = counts.scores()
+    best = scores.iou > state.best_iou
+    if best:
+        state.best_iou, state.best_epoch = scores.iou, state.epoch
+    return EpochEnded(
+        epoch=state.epoch,
+        train_loss=sum(losses) / len(losses),
+        val_iou=scores.iou,
+        val_precision=scores.precision,
+        val_recall=scores.recall,
+        lr=state.optimizer.param_groups[0]["lr"],
+        seconds=time.perf_counter() - started,
+        best=best,
+    )
+
+
+def _save_epoch(state: State, ended: EpochEnded, rows: list[dict[str, Any]], folder: Path, config: TrainConfig) -> None:
+    card = _card(config, state, ended)
+    if ended.best:
+        save_weights(folder / BEST, state.validated.state_dict(), card)
+    save_weights(folder / LAST, state.validated.state_dict(), card)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(folder / METRICS, text.getvalue().encode())
+    plot_curves(rows, folder / "curves.png")
+    state.save(folder / STATE)  # last: a run killed before this line repeats the epoch
+
+
+def _card(config: TrainConfig, state: State, ended: EpochEnded | None = None) -> Card:
+    mean, std = model_statistics(config.model)
+    score = {
+        "data": list(config.data),
+        "split": "val",
+        "protocol": "crack IoU, pooled over pixels, native size",
+        "images": config.val_images or "all",
+        "threshold": config.threshold,
+    }
+    return Card(
+        model=config.model,
+        model_args=config.model_args,
+        mean=mean,
+        std=std,
+        tile=config.tile,
+        stride=state.model.stride,
+        threshold=config.threshold,
+        data=config.data,
+        scores=({**score, "epoch": ended.epoch, "iou": round(ended.val_iou, 4)},) if ended else (),
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
+
+
+def _draw_first_batch(loader: DataLoader[tuple[Tensor, Tensor]], sampler: EpochSampler, folder: Path) -> None:
+    sampler.epoch = 0
+    dataset = loader.dataset
+    samples = [dataset[key] for key, _ in zip(sampler, range(loader.batch_size or 1), strict=False)]
+    images = torch.stack([image for image, _ in samples]).permute(0, 2, 3, 1).numpy()
+    masks = torch.stack([mask for _, mask in samples])[:, 0].bool().numpy()
+    plot_batch(images, masks, folder / "first_batch.png")
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,156 @@
+"""All that changes during a training run, saved and restored as one; how a step changes it.
+
+Knows nothing about data sets, validation or run folders.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cracktool.config import TrainConfig
+from cracktool.device import Choice
+from cracktool.errors import UsageError, WeightsError
+from cracktool.files import open_atomic
+from cracktool.models import PaddedModel, build_model
+from cracktool.weights import load_tensors, read_weights, weights_path
+
+
+@dataclass
+class State:
+    """All that changes during a run, saved and restored as one."""
+
+    model: PaddedModel
+    average: PaddedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    best_iou: float = -1.0
+    best_epoch: int = 0
+
+    @property
+    def validated(self) -> PaddedModel:
+        """The network that is validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else self.average
+
+    def save(self, path: Path) -> None:
+        """Write the state in one step."""
+        values = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "best_iou": self.best_iou,
+            "best_epoch": self.best_epoch,
+        }
+        with open_atomic(path) as file:
+            torch.save(values, file)
+
+    def restore(self, path: Path) -> None:
+        """Read the state back.
+
+        Raises:
+            WeightsError: The file is damaged or belongs to another network.
+        """
+        try:
+            values = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(values["model"])
+            if self.average is not None:
+                self.average.load_state_dict(values["average"])
+            self.optimizer.load_state_dict(values["optimizer"])
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(
+                f"cannot be resumed from: {reason}", path=path, remedy="train into a new folder"
+            ) from error
+        self.scaler.load_state_dict(values["scaler"])
+        self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
+
+
+def new_state(config: TrainConfig, choice: Choice) -> State:
+    """Return the state before the first step; the seed decides it.
+
+    Raises:
+        UsageError: The settings name no network.
+        WeightsError: Initial or pretrained weights cannot be had.
+    """
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, pretrained=config.pretrained and not config.init, **config.model_args)
+    if config.init:
+        path = weights_path(config.init)
+        load_tensors(model, read_weights(path)[0], path=path)
+    model = model.to(choice.device).to(memory_format=torch.channels_last)
+    average = None
+    if config.ema:
+        average = copy.deepcopy(model).eval()
+    scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
+    return State(model, average, build_optimizer(model, config), scaler)
+
+
+def descend(state: State, value: Tensor, clip_norm: float) -> None:
+    """Take one step down the gradient of a loss.
+
+    Args:
+        state: Changed in place.
+        value: The loss, one number with its graph.
+        clip_norm: Largest norm of the gradient; 0 for no limit.
+
+    Raises:
+        UsageError: The loss is infinite or not a number.
+    """
+    if not torch.isfinite(value):
+        raise UsageError("the loss is no longer a number", remedy="lower --lr, or set clip_norm=1")
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+    if clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move an average of the weights, and of the norms' statistics, towards a model by the share 1 - decay."""
+    for mean, current in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(current, 1 - decay)
+        else:
+            mean.copy_(current)
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of one step, counted from 0 over the whole run.
+
+    Warm-up rises linearly to ``lr``; then cosine falls to 0 as (1 + cos(pi x)) / 2 and poly as (1 - x)^power, with x
+    the share of the steps after warm-up that are done; step divides by ten every ``step_epochs``.
+    """
+    total = config.epochs * steps_per_epoch
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
+    if config.schedule == "cosine":
+        return config.lr * (1 + math.cos(math.pi * done)) / 2
+    if config.schedule == "poly":
+        return config.lr * float((1 - done) ** config.poly_power)
+    if config.schedule == "step":
+        return config.lr * float(0.1 ** (step // steps_per_epoch // config.step_epochs))
+    return config.lr
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimiser; weight decay spares biases and norms unless ``decay_all`` is set."""
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1 or config.decay_all]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1 and not config.decay_all]
+    groups = [{"params": kernels, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=(config.momentum, 0.999))

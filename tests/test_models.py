@@ -1,0 +1,256 @@
+"""Models: every name gives logits of the input's size, learns in every part, and the names of others' files fit."""
+
+import json
+import runpy
+import socket
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cracktool.errors import UsageError, WeightsError
+from cracktool.models import FAMILIES, LISTED, PaddedModel, build_model, describe, encoder, model_statistics
+from cracktool.models.encoder import build_encoder, encoder_channels, encoder_names, encoder_strides
+
+SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
+NAMES = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in LISTED]
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def picture(height, width, batch=1):
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def filled(model):
+    """Give norms uneven values, so that a mix-up of any two tensors shows."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) * 0.2 + 0.4 if tensor.ndim == 1 else tensor)
+    return model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_size_and_same_result_after_saving(name):
+    model = filled(build_model(name)).eval()
+    twin = build_model(name).eval()
+    twin.load_state_dict(model.state_dict())
+    for height, width in ((1, 1), (33, 65), (64, 64)):
+        with torch.no_grad():
+            logits = model(picture(height, width))
+            assert logits.shape == (1, 1, height, width)
+            assert logits.dtype == torch.float32
+            assert torch.isfinite(logits).all()
+            assert torch.equal(twin(picture(height, width)), logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learning_reaches_every_parameter(name):
+    model = filled(build_model(name)).train()  # some norms start at 0 and let nothing through in the first step
+    model(picture(65, 96, batch=2)).square().mean().backward()
+    unmoved = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not unmoved
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_batch_of_one_can_be_learned_from(name):
+    build_model(name).train()(picture(64, 64)).mean().backward()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_padding_is_repetition_of_the_border_and_cropping(name):
+    model = filled(build_model(name)).eval()
+    x = picture(33, 65)
+    right, down = -65 % model.stride, -33 % model.stride
+    by_hand = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, down), (0, right)), mode="edge"))
+    with torch.no_grad():
+        assert torch.equal(model(x), model.forward_padded(by_hand)[..., :33, :65])
+        aligned = picture(2 * model.stride, model.stride)
+        assert torch.equal(model(aligned), model.forward_padded(aligned))
+
+
+def test_a_family_must_say_how():
+    with pytest.raises(NotImplementedError, match="PaddedModel must define forward_padded"):
+        PaddedModel(8)(picture(8, 8))
+
+
+@pytest.mark.parametrize("widths", [(8,), (16, 8), (16, 8, 8, 4), (16, 8, 8, 4, 4)])
+def test_a_short_decoder_enlarges_its_logits(widths):
+    model = filled(build_model("unet_resnet18", decoder_channels=widths)).eval()
+    assert len(model.decoder.blocks) == len(widths)
+    with torch.no_grad():
+        logits = model(picture(70, 90))
+        inner = model.decoder(
+            dict(zip(encoder_strides(model.encoder), model.encoder(picture(64, 96)), strict=True)), (1, 3, 64, 96)
+        )
+    assert logits.shape == (1, 1, 70, 90)
+    assert inner.shape == (1, widths[-1], 64 * 2 ** len(widths) // 32, 96 * 2 ** len(widths) // 32)
+
+
+@pytest.mark.parametrize(("family", "strides"), [("unet", (2, 4, 8, 16, 32)), ("pspnet", (4, 8, 16, 32))])
+def test_depth_of_the_encoder(family, strides):
+    for stride in strides:
+        model = build_model(f"{family}_resnet18", max_stride=stride).eval()
+        assert model.stride == stride
+        assert encoder_strides(model.encoder)[-1] == stride
+        with torch.no_grad():
+            assert model(picture(37, 41)).shape == (1, 1, 37, 41)
+
+
+def test_an_encoder_with_a_map_at_full_size_uses_it():
+    with torch.device("meta"):
+        model = build_model("unet_vgg16", decoder_channels=(16, 8, 8, 8, 8))
+        assert encoder_strides(model.encoder) == (1, 2, 4, 8, 16, 32)
+        assert model.decoder.blocks[-1].conv1[0].in_channels == 8 + 64
+        assert model(torch.zeros(1, 3, 33, 65)).shape == (1, 1, 33, 65)
+
+
+def test_an_encoder_without_a_map_at_half_size_is_bridged():
+    with torch.device("meta"):
+        model = build_model("unet_convnext_atto")
+        assert encoder_strides(model.encoder) == (4, 8, 16, 32)
+        assert model.decoder.blocks[3].conv1[0].in_channels == 64
+        assert model(torch.zeros(1, 3, 33, 65)).shape == (1, 1, 33, 65)
+
+
+def test_pspnet_takes_channels_that_are_no_multiple_of_four():
+    with torch.device("meta"):
+        model = build_model("pspnet_efficientnet_b1_pruned", max_stride=32)
+        assert encoder_channels(model.encoder)[-1] % 4
+        assert model(torch.zeros(2, 3, 64, 96)).shape == (2, 1, 64, 96)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unet_resnet81", "no model 'unet_resnet81'.*did you mean unet_resnet"),
+        ("unnet_resnet18", "no model 'unnet_resnet18'.*did you mean unet_resnet18"),
+        ("pspnet_convnext_tinny", "did you mean pspnet_convnext_tiny"),
+        ("resnet18", "no model 'resnet18'"),
+        ("zzzz", "no model 'zzzz'.*--list-models"),
+        ("unet_", "no model 'unet_'"),
+        ("", "no model ''"),
+        ("unet_vit_tiny_patch16_224", "vit_tiny_patch16_224 cannot be an encoder here: its maps have strides .16"),
+        ("unet_mixer_b16_224", "mixer_b16_224 cannot be an encoder"),
+    ],
+)
+def test_names_that_give_no_model(name, message):
+    with pytest.raises(UsageError, match=message):
+        build_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("unet_resnet18", {"max_strid": 16}, "do not fit unet_resnet18: .*max_strid"),
+        ("unet_resnet18", {"max_stride": 24}, "max_stride 24 does not fit.*2, 4, 8, 16 or 32"),
+        ("unet_resnet18", {"max_stride": "16"}, "max_stride '16' does not fit"),
+        ("unet_resnet18", {"max_stride": 1}, "max_stride 1 does not fit"),
+        ("unet_resnet18", {"decoder_channels": [8] * 6}, "decoder_channels has 6 values, max_stride 32 allows 1 to 5"),
+        ("unet_resnet18", {"decoder_channels": 8}, "do not fit unet_resnet18"),
+        ("unet_resnet18", {"decoder_channels": [0]}, "expected whole numbers from 1"),
+        ("unet_resnet18", {"decoder_channels": [-8]}, "expected whole numbers from 1"),
+        ("unet_resnet18", {"decoder_channels": [8.5]}, "expected whole numbers from 1"),
+        ("unet_convnext_tiny", {"max_stride": 2}, "its maps have strides .4, 8, 16, 32"),
+        ("pspnet_resnet18", {"max_stride": 2}, "max_stride 2 does not fit.*4, 8, 16 or 32"),
+        ("pspnet_resnet18", {"width": 0}, "width is 0, expected a whole number"),
+        ("pspnet_resnet18", {"dropout": 1.5}, "do not fit pspnet_resnet18: dropout"),
+        ("pspnet_resnet18", {"decoder_channels": [8]}, "do not fit pspnet_resnet18"),
+    ],
+)
+def test_arguments_that_do_not_fit(name, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        build_model(name, **arguments)
+
+
+def test_encoder_by_itself():
+    assert encoder_strides(build_encoder("resnet18", max_stride=16)) == (2, 4, 8, 16)
+    assert encoder_channels(build_encoder("resnet18", max_stride=16)) == (64, 64, 128, 256)
+    with pytest.raises(UsageError, match=r"timm has no encoder 'resnet81'.*did you mean resnet"):
+        build_encoder("resnet81")
+
+
+def test_listed_names_are_models_and_nothing_is_listed_twice():
+    assert len(set(LISTED)) == len(LISTED)
+    assert {name.partition("_")[0] for name in LISTED} == set(FAMILIES)
+    assert all(name.partition("_")[2] in encoder_names() for name in LISTED)
+
+
+def test_describe_counts_without_memory():
+    assert describe("unet_resnet18") == ["unet_resnet18", "14.3 M", "32"]
+    assert describe("pspnet_resnet18")[2] == "8"
+    assert sum(value.numel() for value in build_model("unet_resnet18").parameters()) / 1e6 == pytest.approx(
+        14.3, abs=0.05
+    )
+
+
+def test_statistics_are_the_pretrained_encoders():
+    mean, std = model_statistics("unet_resnet18")
+    assert mean == pytest.approx((0.485, 0.456, 0.406))
+    assert std == pytest.approx((0.229, 0.224, 0.225))
+    assert model_statistics("unet_inception_v4")[0] == pytest.approx((0.5, 0.5, 0.5))
+    with pytest.raises(UsageError, match="no model"):
+        model_statistics("unet_resnet81")
+
+
+def test_pretrained_weights_offline_are_refused_at_once(monkeypatch, tmp_path, capfd):
+    def offline(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setattr(encoder.urllib.request, "getproxies", dict)
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    started = time.perf_counter()
+    with pytest.raises(WeightsError, match=r"ImageNet weights of resnet18 .*name resolution.*--no-pretrained"):
+        build_model("unet_resnet18", pretrained=True)
+    assert time.perf_counter() - started < 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pretrained_weights_are_asked_for_only_when_wanted(monkeypatch):
+    asked = []
+    real = encoder.timm.create_model
+
+    def create(name, pretrained=False, **more):
+        asked.append(pretrained)
+        return real(name, **more)
+
+    monkeypatch.setattr(encoder.timm, "create_model", create)
+    monkeypatch.setattr(encoder, "_refuse_offline", lambda name: None)
+    build_model("unet_resnet18")
+    assert asked[-1] is False
+    build_model("unet_resnet18", pretrained=True)
+    assert asked[-1] is True
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name", "unused"),
+    [
+        pytest.param("smp_unet_resnet101", "unet_resnet101", (), marks=pytest.mark.slow),
+        ("smp_pspnet_resnet18", "pspnet_resnet18", ("encoder.layer3.", "encoder.layer4.")),
+    ],
+)
+def test_parity_with_segmentation_models(shared, fixture, name, unused):
+    rule = runpy.run_path(str(shared / "parity" / "rule.py"))
+    spec = json.loads((shared / "parity" / f"{fixture}.json").read_text())
+    weights = {
+        key: torch.from_numpy(np.asarray(value))
+        for key, value in rule["fill"](spec["tensors"], spec["aliases"]).items()
+        if not key.startswith(unused or "-")
+    }
+    model: nn.Module = build_model(name).eval()
+    model.load_state_dict(weights, strict=True)
+    x = torch.from_numpy(rule["make_input"](*spec["input_shape"][2:]))
+    reference = np.load(shared / "parity" / f"{fixture}.npz")["logits"]
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 2e-6)):
+        with torch.no_grad():
+            logits = model.to(dtype)(x.to(dtype)).numpy()
+        assert np.abs(logits - reference).max() / reference.std() <= tolerance
