@@ -122,7 +122,7 @@ def test_an_encoder_without_a_map_at_half_size_is_bridged():
 
 def test_pspnet_takes_channels_that_are_no_multiple_of_four():
     with torch.device("meta"):
-        model = build_model("pspnet_efficientnet_b1_pruned", max_stride=32)
+        model = build_model("pspnet_efficientnet_b1_pruned")
         assert encoder_channels(model.encoder)[-1] % 4
         assert model(torch.zeros(2, 3, 64, 96)).shape == (2, 1, 64, 96)
 
