@@ -148,7 +148,7 @@ def test_a_broken_photo_does_not_stop_the_others(crack, photos, tmp_path):
     code, printed, err = crack("infer", photos, "-o", tmp_path / "masks", "--quiet")
     assert code == 1
     assert len(printed.splitlines()) == 2
-    assert err.splitlines() == [f"crack: {photos / 'broken.jpg'}: not a picture, or damaged"]
+    assert err == f"crack: {photos / 'broken.jpg'}: not a picture, or damaged (copy it again from its origin)\n"
 
 
 def test_finished_work_is_kept_and_foreign_files_are_refused(crack, photos, tmp_path):
@@ -236,6 +236,31 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     report = json.loads(printed)
     assert (code, report["images"], report["split"]) == (0, 3, "test")
     assert report["origin"]["digest"]
+
+
+def test_masks_are_scored_where_torch_is_missing(tmp_path):
+    picture = tmp_path / "raw" / "images" / "a.png"
+    for kind in ("images", "masks"):
+        (tmp_path / "raw" / kind).mkdir(parents=True)
+        Image.fromarray(np.tile(np.uint8([0, 255]), (32, 32))).save(tmp_path / "raw" / kind / picture.name)
+    command = [
+        *CRACK,
+        "prepare",
+        "folder",
+        tmp_path / "raw",
+        "-o",
+        tmp_path / "data",
+        "--val",
+        "0",
+        "--test",
+        "1",
+        "-q",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    code = "import sys; sys.modules['torch'] = None; from cracktool import cli; cli.main()"
+    command = [sys.executable, "-c", code, "eval", tmp_path / "data", "--masks", tmp_path / "data" / "masks"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "iou\t1.000\t" in result.stdout
 
 
 def test_list_models(crack):
