@@ -169,8 +169,8 @@ def prepare(
     from cracktool.datasets.raw import PrepareOptions
 
     options = PrepareOptions(
-        val_fraction=val,
-        test_fraction=test,
+        val=val,
+        test=test,
         masks=masks,
         mask_threshold=mask_threshold,
         inverted=inverted,

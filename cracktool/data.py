@@ -234,7 +234,7 @@ def _colour(augment: Augment) -> v2.Compose:
     if augment.blur:
         steps.append(v2.RandomApply([v2.GaussianBlur(kernel_size=7, sigma=(0.3, 1.8))], augment.blur))
     if augment.jpeg:
-        steps.append(v2.RandomApply([v2.JPEG(quality=(35, 92))], augment.jpeg))
+        steps.append(v2.RandomApply([_Jpeg(35, 92)], augment.jpeg))
     return v2.Compose(steps)
 
 
@@ -267,6 +267,24 @@ class _Rotate(v2.Transform):  # type: ignore[misc]
         turned = transform.rotate(padded, params["angle"], interpolation=mode)
         middle: Tensor = transform.center_crop(turned, [height, width])
         return middle
+
+
+class _Jpeg(v2.Transform):  # type: ignore[misc]
+    """JPEG artefacts; torchvision's own transform rests on an encoder that it is about to remove."""
+
+    def __init__(self, lowest: int, highest: int) -> None:
+        super().__init__()
+        self.qualities = (lowest, highest + 1)
+
+    def make_params(self, flat_inputs: list[Tensor]) -> dict[str, int]:
+        return {"quality": int(torch.randint(*self.qualities, ()).item())}
+
+    def transform(self, inpt: Tensor, params: dict[str, int]) -> Tensor:
+        bgr = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy()[..., ::-1])
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, params["quality"]])
+        decoded: Tensor = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+        image: Tensor = tv_tensors.Image(decoded.permute(2, 0, 1).contiguous())
+        return image
 
 
 def _grain(image: tv_tensors.Image, probability: float) -> tv_tensors.Image:

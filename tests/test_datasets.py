@@ -227,20 +227,20 @@ def put_deepcrack(raw, train=20, test=3):
 
 def test_deepcrack_cuts_val_from_train_by_photo_and_leaves_test_alone(tmp_path):
     put_deepcrack(tmp_path / "raw")
-    result = prepare("deepcrack", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val_fraction=0.2))
+    result = prepare("deepcrack", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
     assert result.counts == {"train": 16, "val": 4, "test": 3}
     splits = {}
     for entry in rows(result).values():
         splits.setdefault(entry.group, set()).add(entry.split)
     assert all(len(found) == 1 for found in splits.values())
     assert {group for group, found in splits.items() if found == {"test"}} == {"IMG0", "IMG1", "IMG2"}
-    again = prepare("deepcrack", tmp_path / "raw", tmp_path / "b", options=PrepareOptions(val_fraction=0.2))
+    again = prepare("deepcrack", tmp_path / "raw", tmp_path / "b", options=PrepareOptions(val=0.2))
     assert rows(again) == rows(result)
-    other = prepare("deepcrack", tmp_path / "raw", tmp_path / "c", options=PrepareOptions(val_fraction=0.2, seed=1))
+    other = prepare("deepcrack", tmp_path / "raw", tmp_path / "c", options=PrepareOptions(val=0.2, seed=1))
     assert {n: e.split for n, e in rows(other).items()} != {n: e.split for n, e in rows(result).items()}
     assert prepare("deepcrack", tmp_path / "raw", tmp_path / "d").counts["val"] == 2, "a tenth is the habit"
-    with pytest.raises(UsageError, match="test_fraction means nothing to the layout deepcrack"):
-        prepare("deepcrack", tmp_path / "raw", tmp_path / "e", options=PrepareOptions(test_fraction=0.2))
+    with pytest.raises(UsageError, match="test means nothing to the layout deepcrack"):
+        prepare("deepcrack", tmp_path / "raw", tmp_path / "e", options=PrepareOptions(test=0.2))
 
 
 def test_deepcrack_keeps_both_images_of_one_name_and_warns_of_copies_across(tmp_path):
@@ -293,14 +293,14 @@ def test_cfd_can_be_split_when_asked(tmp_path):
         (tmp_path / "raw" / "groundTruth").mkdir(exist_ok=True)
         truth = {"groundTruth": {"Segmentation": crack(value=1) + 1}}
         savemat(tmp_path / "raw" / "groundTruth" / f"{number:03}.mat", truth)
-    options = PrepareOptions(val_fraction=0.2, test_fraction=0.3)
+    options = PrepareOptions(val=0.2, test=0.3)
     assert prepare("cfd", tmp_path / "raw", tmp_path / "out", options=options).counts == {
         "train": 5,
         "val": 2,
         "test": 3,
     }
     with pytest.raises(UsageError, match="make more than 1"):
-        prepare("cfd", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val_fraction=0.2))
+        prepare("cfd", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
 
 
 def test_cfd_names_the_missing_folders(tmp_path):
@@ -311,7 +311,7 @@ def test_cfd_names_the_missing_folders(tmp_path):
 # Folders
 
 
-ALL_TRAIN = PrepareOptions(val_fraction=0.0, test_fraction=0.0)
+ALL_TRAIN = PrepareOptions(val=0.0, test=0.0)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_folder_keeps_a_published_split(tmp_path):
         "1.jpg": "val",
         "2.jpg": "test",
     }
-    for name in ("val_fraction", "test_fraction"):
+    for name in ("val", "test"):
         with pytest.raises(UsageError, match=f"published.*leave out {name}"):
             prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(**{name: 0.1}))
 
@@ -384,7 +384,7 @@ def test_folder_reads_splits_below_images(tmp_path):
 def test_folder_with_masks_elsewhere_and_other_folders_in_names(tmp_path):
     put_pair(tmp_path / "photos" / "day 1" / "ä b.jpg", tmp_path / "truth" / "day 1" / "ä b.png", 1)
     put_pair(tmp_path / "photos" / "day 2" / "ä b.jpg", tmp_path / "truth" / "day 2" / "ä b.png", 2)
-    options = PrepareOptions(masks=tmp_path / "truth", val_fraction=0, test_fraction=0)
+    options = PrepareOptions(masks=tmp_path / "truth", val=0, test=0)
     result = prepare("folder", tmp_path / "photos", tmp_path / "out", options=options)
     assert set(rows(result)) == {"day 1_ä b.jpg", "day 2_ä b.jpg"}
     with pytest.raises(InputError, match="no such folder of masks"):
@@ -395,7 +395,7 @@ def test_folder_of_labels_only(tmp_path):
     for number in range(5):
         put(tmp_path / "raw" / "cracked" / f"{number}.jpg", picture(number))
         put(tmp_path / "raw" / "uncracked" / f"{number}.jpg", picture(50 + number))
-    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val_fraction=0.2))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
     table = rows(result)
     assert result.counts == {"train": 7, "val": 2, "test": 1}
     assert not (tmp_path / "out" / "masks").exists()
@@ -439,7 +439,7 @@ def test_folder_without_pairs(tmp_path):
 def test_folder_reads_masks_of_every_polarity(tmp_path, values, options, crack_px, warning):
     put(tmp_path / "raw" / "images" / "a.jpg", picture(1))
     put(tmp_path / "raw" / "masks" / "a.png", np.where(crack() > 0, values[1], values[0]).astype(np.uint8))
-    options = PrepareOptions(val_fraction=0.0, test_fraction=0.0, **options)
+    options = PrepareOptions(val=0.0, test=0.0, **options)
     result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=options)
     assert np.count_nonzero(read_mask(tmp_path / "out" / "masks" / "a.png")) == crack_px
     assert [line.startswith(warning or "-") for line in result.warnings] == ([True] if warning else [])

@@ -122,7 +122,7 @@ def test_an_encoder_without_a_map_at_half_size_is_bridged():
 
 def test_pspnet_takes_channels_that_are_no_multiple_of_four():
     with torch.device("meta"):
-        model = build_model("pspnet_efficientnet_b1_pruned")
+        model = build_model("pspnet_rexnet_100")
         assert encoder_channels(model.encoder)[-1] % 4
         assert model(torch.zeros(2, 3, 64, 96)).shape == (2, 1, 64, 96)
 
@@ -189,6 +189,22 @@ def test_describe_counts_without_memory():
     assert sum(value.numel() for value in build_model("unet_resnet18").parameters()) / 1e6 == pytest.approx(
         14.3, abs=0.05
     )
+
+
+def test_encoders_that_must_be_built_with_values(monkeypatch):
+    real = encoder.timm.create_model
+
+    def create(*names, **more):
+        if torch.empty(0).is_meta:
+            raise NotImplementedError("Cannot copy out of meta tensor")
+        return real(*names, **more)
+
+    monkeypatch.setattr(encoder.timm, "create_model", create)
+    encoder._stages_up_to.cache_clear()
+    before = torch.get_rng_state()
+    assert describe("unet_regnetx_002")[2] == "32"
+    assert torch.equal(torch.get_rng_state(), before)
+    encoder._stages_up_to.cache_clear()
 
 
 def test_statistics_are_the_pretrained_encoders():

@@ -164,7 +164,7 @@ def test_nothing_left_of_a_set(tmp_path):
 
 def test_another_split_of_the_same_images_is_written(raw, tmp_path):
     first = splits(prepare("folder", raw, tmp_path / "out"))
-    second = splits(prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val_fraction=0.5)))
+    second = splits(prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val=0.5)))
     assert list(first) == list(second)
     assert list(second.values()).count("val") == 6
 
@@ -178,7 +178,7 @@ def test_nothing_usable(tmp_path):
 
 
 def test_synthetic_set_needs_no_source_and_brings_its_truth(tmp_path):
-    options = PrepareOptions(count=10, size=(48, 64), val_fraction=0.2, test_fraction=0.1)
+    options = PrepareOptions(count=10, size=(48, 64), val=0.2, test=0.1)
     result = prepare("synthetic", None, tmp_path / "out", options=options)
     assert result.counts == {"train": 7, "val": 2, "test": 1}
     before = snapshot(tmp_path / "out")
@@ -279,8 +279,8 @@ def test_usage_errors(raw, tmp_path):
     with pytest.raises(UsageError, match="0 jobs"):
         prepare("folder", raw, tmp_path / "out", jobs=0)
     with pytest.raises(UsageError, match="make more than 1"):
-        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val_fraction=0.6, test_fraction=0.6))
-    for wrong in ({"val_fraction": 1.5}, {"test_fraction": -0.1}, {"mask_threshold": 0}, {"mask_threshold": 256}):
+        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val=0.6, test=0.6))
+    for wrong in ({"val": 1.5}, {"test": -0.1}, {"mask_threshold": 0}, {"mask_threshold": 256}):
         with pytest.raises(UsageError, match="expected"):
             PrepareOptions(**wrong)
 
@@ -351,7 +351,7 @@ def test_near_duplicates_stay_on_one_side_and_are_told(tmp_path):
     put(raw / "images" / "same.jpg", (raw / "images" / "alone.jpg").read_bytes())
     put(raw / "masks" / "same.png", encode_png(np.zeros((96, 128), np.uint8)))
     for seed in range(6):
-        options = PrepareOptions(val_fraction=0.3, test_fraction=0.3, seed=seed)
+        options = PrepareOptions(val=0.3, test=0.3, seed=seed)
         result = prepare("folder", raw, tmp_path / str(seed), options=options)
         found = splits(result)
         assert len(set(found.values())) == 3

@@ -81,5 +81,5 @@ CFD = Layout(
     licence="non-commercial research purposes only",
     published={"all": 118},
     fractions=(0.0, 1.0),
-    options=frozenset({"val_fraction", "test_fraction"}),
+    options=frozenset({"val", "test"}),
 )

@@ -70,5 +70,5 @@ DEEPCRACK = Layout(
     licence="non-commercial research and educational purposes",
     published={"train": 300, "test": 237},
     fractions=(0.1, 0.0),
-    options=frozenset({"val_fraction"}),
+    options=frozenset({"val"}),
 )

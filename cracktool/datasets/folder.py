@@ -127,5 +127,5 @@ FOLDER = Layout(
     tree=_TREE,
     licence="that of the photos",
     fractions=(0.1, 0.1),
-    options=frozenset({"val_fraction", "test_fraction", "masks", "mask_threshold", "inverted"}),
+    options=frozenset({"val", "test", "masks", "mask_threshold", "inverted"}),
 )

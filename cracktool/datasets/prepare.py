@@ -123,7 +123,7 @@ def _find_layout(name: str, options: PrepareOptions) -> Layout:
         advice = did_you_mean(name, LAYOUTS) or f"use one of {', '.join(LAYOUTS)}"
         raise UsageError(f"no data set layout {name!r}", remedy=advice)
     defaults = PrepareOptions()
-    for option in ("val_fraction", "test_fraction", "masks", "mask_threshold", "inverted", "count", "size"):
+    for option in ("val", "test", "masks", "mask_threshold", "inverted", "count", "size"):
         if option not in LAYOUTS[name].options and getattr(options, option) != getattr(defaults, option):
             raise UsageError(f"{option} means nothing to the layout {name}", remedy="leave it out")
     return LAYOUTS[name]

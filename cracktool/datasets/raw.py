@@ -23,8 +23,8 @@ class PrepareOptions:
     """What the user may decide about a data set; a layout refuses the options that mean nothing to it.
 
     Args:
-        val_fraction: Share of the images, 0 to 1, that becomes the val split; None for the layout's own habit.
-        test_fraction: The same for the test split.
+        val: Share of the images, 0 to 1, that becomes the val split; None for the layout's own habit.
+        test: The same for the test split.
         seed: Of the split: the same seed gives the same split.
         masks: Folder of the masks, where it does not lie beside the images.
         mask_threshold: Grey values from here on, 1 to 255, are crack.
@@ -36,12 +36,12 @@ class PrepareOptions:
         UsageError: A value is out of its range.
 
     Example:
-        >>> PrepareOptions(val_fraction=0.1, test_fraction=0.0).val_fraction
+        >>> PrepareOptions(val=0.1, test=0.0).val
         0.1
     """
 
-    val_fraction: float | None = None
-    test_fraction: float | None = None
+    val: float | None = None
+    test: float | None = None
     seed: int = 0
     masks: Path | None = None
     mask_threshold: int = 128
@@ -50,7 +50,7 @@ class PrepareOptions:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
+        for name, share in (("val", self.val), ("test", self.test)):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"{name} is {share}, expected 0 to 1")
         if not 1 <= self.mask_threshold <= 255:

@@ -32,15 +32,15 @@ def fractions(
     Raises:
         UsageError: A share is asked for that the published split leaves no room for, or both make more than 1.
     """
-    val, test = options.val_fraction, options.test_fraction
+    val, test = options.val, options.test
     if val and "val" in published:
-        raise UsageError(f"{name} has a published val split", remedy="leave out val_fraction")
+        raise UsageError(f"{name} has a published val split", remedy="leave out val")
     if test and published:
-        raise UsageError(f"{name} has a published split, test is not cut anew", remedy="leave out test_fraction")
+        raise UsageError(f"{name} has a published split, test is not cut anew", remedy="leave out test")
     val = (0.0 if "val" in published else defaults[0]) if val is None else val
     test = (0.0 if published else defaults[1]) if test is None else test
     if val + test > 1:
-        raise UsageError(f"val_fraction {val} and test_fraction {test} make more than 1", remedy="give both of them")
+        raise UsageError(f"val {val} and test {test} make more than 1", remedy="give both of them")
     return val, test
 
 

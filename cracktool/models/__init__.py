@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from cracktool.errors import UsageError, did_you_mean
-from cracktool.models.encoder import encoder_names, encoder_statistics
+from cracktool.models.encoder import encoder_names, encoder_statistics, without_memory
 from cracktool.models.padding import PaddedModel
 from cracktool.models.pspnet import PSPNet
 from cracktool.models.unet import UNet
@@ -60,8 +58,7 @@ def model_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def describe(name: str) -> list[str]:
     """Return name, parameters in millions and stride of a model, as texts; builds no weights."""
-    with torch.device("meta"):
-        model = build_model(name)
+    model = without_memory(lambda: build_model(name))
     count = sum(parameter.numel() for parameter in model.parameters())
     return [name, f"{count / 1e6:.1f} M", str(model.stride)]
 

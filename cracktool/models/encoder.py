@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import timm
@@ -19,6 +19,8 @@ from torch import nn
 from cracktool.errors import UsageError, WeightsError, did_you_mean
 
 MAX_STRIDE = 32
+
+T = TypeVar("T")
 
 
 def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_STRIDE) -> nn.Module:
@@ -86,13 +88,22 @@ def encoder_names() -> tuple[str, ...]:
 def _stages_up_to(name: str, max_stride: int) -> tuple[int, ...]:
     advice = "try resnet34 or convnext_tiny"
     try:
-        with torch.device("meta"):  # no memory, no time: only the list of feature maps is wanted
-            strides: Sequence[int] = _info(timm.create_model(name, features_only=True)).reduction()
+        strides = without_memory(lambda: encoder_strides(timm.create_model(name, features_only=True)))
     except (RuntimeError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be an encoder: it offers no feature maps", remedy=advice) from error
     if list(strides) != sorted(set(strides)) or max_stride not in strides:
         raise UsageError(f"{name} cannot be an encoder here: its maps have strides {list(strides)}", remedy=advice)
     return tuple(index for index, stride in enumerate(strides) if stride <= max_stride)
+
+
+def without_memory(build: Callable[[], T]) -> T:
+    """Return what `build` makes of networks whose tensors have shapes but no values: no memory, no time."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # RegNets of timm 1.0.22 and older need values to find their own shapes
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            return build()
 
 
 def _info(encoder: nn.Module) -> Any:
