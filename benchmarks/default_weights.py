@@ -54,7 +54,8 @@ def main() -> None:
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
     crack("train", "--recipe", "default", "-o", "runs/default", "--resume")
-    ship(Path("runs/default/best.safetensors"))
+    crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
+    ship(Path("runs/finetune/best.safetensors"))
 
 
 def ship(trained: Path) -> None:
