@@ -1,8 +1,13 @@
 """What several test files need: the folder of shared research data, which is not part of the package."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The test processes share the cores already, and so do the commands that they start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
