@@ -40,7 +40,11 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", "-w", help="Weights file or run folder; none for the ones that ship.")
+    Path | None,
+    typer.Option("--weights", "-w", help="Weights file, run folder or published name; none for the ones that ship."),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Network of an authors' .pth file; refuses weights of another.")
 ]
 Tile = Annotated[int | None, typer.Option(min=32, help="Side of the tiles in px; none for what suits the weights.")]
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
@@ -264,7 +268,7 @@ def train(
 def _list_models() -> None:
     from cracktool.models import FAMILIES, LISTED, describe
 
-    _table([("model", "parameters", "stride"), *map(describe, LISTED)], sys.stdout)
+    _table([("model", "parameters", "stride", "source"), *map(describe, LISTED)], sys.stdout)
     _tell(f"Any {' or '.join(f'{family}_ENCODER' for family in FAMILIES)} with an encoder of timm works likewise.")
 
 
@@ -300,6 +304,7 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
 def eval_(
     data: Annotated[Path, typer.Argument(help="Prepared data set, or its manifest.csv.")],
     weights: Weights = None,
+    model: Model = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     masks: Annotated[Path | None, typer.Option(help="Score this folder of masks instead of a network.")] = None,
     threshold: Threshold = None,
@@ -332,14 +337,16 @@ def eval_(
 
     manifest = read_manifest(data).split(split)
     if masks is None:
-        predictor = _predictor(weights, device, quiet, dtype=dtype, tile=tile, overlap=overlap, threshold=threshold)
+        predictor = _predictor(
+            weights, device, quiet, model=model, dtype=dtype, tile=tile, overlap=overlap, threshold=threshold
+        )
         origin = model_origin(predictor, str(weights or "the weights that ship"))
         predictions, used = predictions_from_model(manifest, predictor), predictor.threshold
-    elif weights is None and threshold is None:
+    elif weights is None and model is None and threshold is None:
         origin, used = masks_origin(masks), 0.5
         predictions = predictions_from_masks(manifest, masks)
     else:
-        raise UsageError("--masks are ready masks", remedy="leave --weights and --threshold out")
+        raise UsageError("--masks are ready masks", remedy="leave --weights, --model and --threshold out")
     with _bar(quiet, iterable=predictions, total=len(manifest.entries), desc=split, unit=" images") as shown:
         report = evaluate(manifest, shown, origin=origin, threshold=used)
     if out is not None:
@@ -361,7 +368,7 @@ def infer(
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
     weights: Weights = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Refuse weights of another model.")] = None,
+    model: Model = None,
     tile: Tile = None,
     overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Tiles of a batch; none for what suits.")] = None,
@@ -458,28 +465,34 @@ def _predictor(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, ending in .onnx.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, ending in .onnx or .safetensors.")],
     weights: Weights = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Refuse weights of another model.")] = None,
+    model: Model = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write weights as one ONNX file for other runtimes and QGIS.
+    """Write weights as one file: ONNX for other runtimes and QGIS, or safetensors for this program.
 
-    Batch, height and width stay free. The file is kept only when it gives the same probabilities as PyTorch. Prints
-    its path.
+    In ONNX batch, height and width stay free, and the file is kept only when it gives the same probabilities as
+    PyTorch. An authors' .pth file becomes safetensors with all that inference needs to know. Prints the file's path.
 
     Example: crack export -o crack.onnx
     """
-    from cracktool.export import export_onnx
+    from cracktool.export import export_onnx, export_safetensors
     from cracktool.weights import load_weights
 
-    exported = export_onnx(load_weights(weights, model=model), out, overwrite=overwrite)
-    if not quiet:
+    checkpoint = load_weights(weights, model=model)
+    if out.suffix == ".safetensors":
+        card = export_safetensors(checkpoint, out, overwrite=overwrite)
+        said = f"{card.model}, threshold {card.threshold}, tiles of {card.tile} px, mean {card.mean}, std {card.std}"
+    else:
+        exported = export_onnx(checkpoint, out, overwrite=overwrite)
         sizes = ", ".join("x".join(map(str, size)) for size in exported.checked)
-        _tell(
+        said = (
             f"{exported.size / 1e6:.1f} MB, opset {exported.opset}; largest difference in probability "
             f"{exported.difference:.1e} at {sizes}"
         )
-    _data(exported.path)
+    if not quiet:
+        _tell(said)
+    _data(out)

@@ -47,10 +47,12 @@ class Augment:
     """Probability of Gaussian grain."""
     jpeg: float = 0.0
     """Probability of JPEG artefacts."""
+    invert: float = 0.0
+    """Probability of inverted colours."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("hflip", "vflip", "quarter_turns", "blur", "noise", "jpeg"):
+        for name in ("hflip", "vflip", "quarter_turns", "blur", "noise", "jpeg", "invert"):
             _check(0 <= getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a probability from 0 to 1")
         for name in ("brightness", "contrast", "saturation"):
             _check(0 <= getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a share from 0 to 1")
@@ -87,8 +89,28 @@ class TrainConfig:
     augment: Augment = field(default_factory=Augment)
     """Random changes of the samples."""
 
+    soft_masks: bool = False
+    """Learn from the shares of crack that shrunken masks have; otherwise each pixel is crack or none."""
+
+    degrade: bool = False
+    """Blur the samples and shrink them to a quarter: what networks that restore photos learn from."""
+    beta: float = 0.3
+    """Share of finding cracks, against restoring, in what such a network learns."""
+    restore_epochs: int = 0
+    """Epochs at the start in which such a network learns to restore only."""
+
+    supervision: Literal["pixels", "image"] = "pixels"
+    """Learn from masks, or from the label of each image alone; masks are then not even opened."""
+    pooling: Literal["max", "topk", "lse", "generalised_mean", "cam"] = "max"
+    """How the logits of an image become one, where its label is all there is."""
     loss: str = "bce+dice"
     """Sum of losses, such as 0.5*bce+dice."""
+    aux_weight: float = 0.4
+    """Weight of the loss of each auxiliary output; that of the main output is 1."""
+    boundary_epochs: int = 0
+    """Epochs in which the boundary share of a boundary_combo loss rises from 0 to 1; 0 for all of the run."""
+    boundary_cap: float = 0.5
+    """Highest boundary share; alone the boundary term can be content with no crack at all."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     """Optimiser."""
     lr: float = 1e-3
@@ -114,6 +136,8 @@ class TrainConfig:
 
     epochs: int = 50
     """Passes over the data."""
+    select: Literal["iou", "last"] = "iou"
+    """Keep the weights with the best crack IoU on the validation split, or the last."""
     epoch_samples: int = 0
     """Samples of one pass; 0 for as many as there are images."""
     batch_size: int = 8
@@ -138,9 +162,12 @@ class TrainConfig:
         """Refuse values out of range and contradictions."""
         for name in ("size", "epochs", "batch_size", "tile", "step_epochs"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("epoch_samples", "val_images", "warmup_steps", "workers", "weight_decay", "clip_norm"):
+        for name in (
+            *("epoch_samples", "val_images", "warmup_steps", "workers"),
+            *("weight_decay", "clip_norm", "aux_weight", "boundary_epochs", "restore_epochs"),
+        ):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("crack_crops", "momentum"):
+        for name in ("crack_crops", "momentum", "boundary_cap", "beta"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _check(self.poly_power > 0, "poly_power", self.poly_power, "more than 0")
@@ -151,6 +178,14 @@ class TrainConfig:
         fits = not self.data_weights or len(self.data_weights) == len(self.data)
         _check(fits, "data_weights", self.data_weights, f"one value for each of the {len(self.data)} data sets")
         _check(all(share > 0 for share in self.data_weights), "data_weights", self.data_weights, "positive values")
+        if self.degrade and self.size % 4:
+            raise UsageError(f"size is {self.size}, but a quarter of it must be whole", remedy="use a multiple of 4")
+        if self.degrade and self.supervision == "image":
+            raise UsageError("degrade needs masks to learn from", remedy="set supervision=pixels")
+        if self.soft_masks and self.fit != "resize":
+            raise UsageError("soft_masks has no effect with fit = crop", remedy="set soft_masks=false or fit=resize")
+        if self.supervision == "image" and self.fit != "resize":
+            raise UsageError("a cut-out need not have the label of its image", remedy="set fit=resize")
         if self.fit == "resize" and self.crack_crops:
             raise UsageError("crack_crops has no effect with fit = resize", remedy="set crack_crops=0 or fit=crop")
         if self.fit == "resize" and self.augment.zoom != (1.0, 1.0):

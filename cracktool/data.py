@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment, TrainConfig
+from cracktool.degradation import Degradation
 from cracktool.errors import CrackError, InputError
 from cracktool.images import read_image, read_mask
 from cracktool.manifest import Manifest
@@ -32,37 +33,72 @@ CROP_TRIES = 8
 
 @dataclass(frozen=True)
 class Example:
-    """A picture that can be learned from; without a mask it is known to be free of cracks."""
+    """A picture that can be learned from: its pixels, or its label alone.
+
+    Args:
+        image: The picture.
+        mask: Where the crack is; None where there is none, or where only the label may teach.
+        cracked: The label, where only it may teach; None where pixels teach.
+    """
 
     image: Path
     mask: Path | None
+    cracked: bool | None = None
 
 
-def examples(manifest: Manifest) -> list[Example]:
-    """Return the rows that teach pixels: those with a mask, and those labelled uncracked."""
+def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
+    """Return the rows that teach.
+
+    Args:
+        manifest: A data set, or one split of it.
+        supervision: ``pixels`` for rows with a mask and those labelled uncracked; ``image`` for rows with a label,
+            whose masks are left alone.
+    """
+    if supervision == "image":
+        return [
+            Example(manifest.image_path(entry), None, entry.label == "cracked")
+            for entry in manifest.entries
+            if entry.label != "unknown"
+        ]
     return [
         Example(manifest.image_path(entry), manifest.mask_path(entry)) for entry in manifest.entries if entry.has_truth
     ]
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented samples by key: image uint8 (3, size, size) RGB, mask uint8 (1, size, size) of 0 and 1.
+class Samples(Dataset[tuple[Tensor, ...]]):
+    """Augmented samples by key: image uint8 (3, size, size) RGB, and the target.
+
+    The target is a mask uint8 (1, size, size) of 0 and 1, or float32 shares of crack where masks are soft; of an
+    example whose label alone may teach it is that one value, uint8 (1, 1, 1). With a degradation the image is uint8
+    (3, size / 4, size / 4), and behind the target come the sharp image and the kernel float32 (1, 21, 21).
 
     Args:
         items: The pictures.
         size: Side of the square samples, px.
         fit: ``crop`` cuts a random square out, ``resize`` squeezes the whole picture.
         crack_crops: Share of cut-outs that are made to contain crack.
+        soft_masks: Keep the shares of crack that a shrunken mask has.
+        degradation: Makes the image that is learned from of the sharp one.
         augment: Random changes.
     """
 
     def __init__(
-        self, items: Sequence[Example], *, size: int, fit: str = "crop", crack_crops: float = 0.0, augment: Augment
+        self,
+        items: Sequence[Example],
+        *,
+        size: int,
+        fit: str = "crop",
+        crack_crops: float = 0.0,
+        soft_masks: bool = False,
+        degradation: Degradation | None = None,
+        augment: Augment,
     ) -> None:
         self.items = items
         self.size = size
         self.fit = fit
         self.crack_crops = crack_crops
+        self.soft_masks = soft_masks
+        self.degradation = degradation
         self.augment = augment
         self._geometry = _geometry(augment)
         self._colour = _colour(augment)
@@ -70,7 +106,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         index, seed = key
         image, mask = load(self.items[index])
         with torch.random.fork_rng(devices=[]):
@@ -78,9 +114,15 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             image, mask = self._square(image, mask)
             image, mask = self._geometry(image, mask)
             image = _grain(self._colour(image), self.augment.noise)
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+        cracked = self.items[index].cracked
+        target = mask.as_subclass(Tensor) if cracked is None else torch.full((1, 1, 1), int(cracked), dtype=torch.uint8)
+        sharp = image.as_subclass(Tensor)
+        if self.degradation is None:
+            return sharp, target
+        small, kernel = self.degradation(sharp.permute(1, 2, 0).numpy(), np.random.default_rng(seed))
+        return torch.from_numpy(small).permute(2, 0, 1), target, sharp, torch.from_numpy(kernel)[None]
 
-    def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, Tensor]] | CrackError:
+    def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, ...]] | CrackError:
         """Return a batch for the loader, or the error of one sample: raised in a worker, it would lose its form."""
         try:
             return [self[key] for key in keys]
@@ -89,7 +131,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def _square(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         if self.fit == "resize":
-            return _resize(image, self.size), _resize_mask(mask, self.size)
+            return _resize(image, self.size), _resize_mask(mask, self.size, soft=self.soft_masks)
         low, high = self.augment.zoom
         zoom = low * (high / low) ** torch.rand(()).item()
         side = max(1, round(self.size / zoom))
@@ -109,17 +151,17 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return top, left
 
 
-class _Batches(DataLoader[tuple[Tensor, Tensor]]):
+class _Batches(DataLoader[tuple[Tensor, ...]]):
     """Raises here, in the process of the caller, what went wrong with a sample in a worker."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, CrackError):
                 raise batch
             yield batch
 
 
-def _collate(batch: list[tuple[Tensor, Tensor]] | CrackError) -> list[Tensor] | CrackError:
+def _collate(batch: list[tuple[Tensor, ...]] | CrackError) -> list[Tensor] | CrackError:
     return batch if isinstance(batch, CrackError) else default_collate(batch)
 
 
@@ -172,7 +214,7 @@ def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
 
 def training_loader(
     manifests: Sequence[Manifest], config: TrainConfig
-) -> tuple[DataLoader[tuple[Tensor, Tensor]], EpochSampler]:
+) -> tuple[DataLoader[tuple[Tensor, ...]], EpochSampler]:
     """Return the batches of a run and the sampler whose ``epoch`` chooses the pass.
 
     Args:
@@ -182,10 +224,11 @@ def training_loader(
     Raises:
         InputError: A data set has nothing to learn from.
     """
-    sets = [examples(manifest) for manifest in manifests]
+    sets = [examples(manifest, config.supervision) for manifest in manifests]
     for manifest, items in zip(manifests, sets, strict=True):
         if not items:
-            raise InputError("no image with a mask in the train split", path=manifest.folder)
+            lacking = "label" if config.supervision == "image" else "mask"
+            raise InputError(f"no image with a {lacking} in the train split", path=manifest.folder)
     items = [item for each in sets for item in each]
     sampler = EpochSampler(
         images=len(items),
@@ -193,7 +236,15 @@ def training_loader(
         count=config.epoch_samples or len(items),
         seed=config.seed,
     )
-    samples = Samples(items, size=config.size, fit=config.fit, crack_crops=config.crack_crops, augment=config.augment)
+    samples = Samples(
+        items,
+        size=config.size,
+        fit=config.fit,
+        crack_crops=config.crack_crops,
+        soft_masks=config.soft_masks,
+        degradation=Degradation() if config.degrade else None,
+        augment=config.augment,
+    )
     loader = _Batches(
         samples,
         batch_size=config.batch_size,
@@ -235,6 +286,8 @@ def _colour(augment: Augment) -> v2.Compose:
         steps.append(v2.RandomApply([v2.GaussianBlur(kernel_size=7, sigma=(0.3, 1.8))], augment.blur))
     if augment.jpeg:
         steps.append(v2.RandomApply([_Jpeg(35, 92)], augment.jpeg))
+    if augment.invert:
+        steps.append(v2.RandomInvert(augment.invert))
     return v2.Compose(steps)
 
 
@@ -316,7 +369,7 @@ def _resize(image: tv_tensors.Image, size: int) -> tv_tensors.Image:
     return transform.resize(image, [size, size], antialias=True)
 
 
-def _resize_mask(mask: tv_tensors.Mask, size: int) -> tv_tensors.Mask:
+def _resize_mask(mask: tv_tensors.Mask, size: int, *, soft: bool = False) -> tv_tensors.Mask:
     # Averaged and cut at one half: a nearest-neighbour mask would lose parts of thin cracks.
     smooth = transform.resize_image(mask.as_subclass(Tensor).float(), [size, size], antialias=True)
-    return tv_tensors.Mask((smooth >= 0.5).to(torch.uint8))
+    return tv_tensors.Mask(smooth if soft else (smooth >= 0.5).to(torch.uint8))

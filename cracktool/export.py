@@ -1,14 +1,16 @@
-"""Export: a checkpoint as one ONNX file that other runtimes and QGIS can run, kept only if it agrees with PyTorch.
+"""Export: a checkpoint as one file, ONNX for other runtimes and QGIS or safetensors for this package.
 
-Reads no photos; the file is read back by `cracktool.inference`. Needs the extra ``cracktool[export]``.
+An ONNX file is kept only if it agrees with PyTorch, and needs the extra ``cracktool[export]``. Reads no photos; both
+kinds are read back by `cracktool.inference`.
 """
 
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from cracktool.errors import CrackError, OutputError, UsageError
 from cracktool.files import replace_file
-from cracktool.weights import METADATA_KEY, Card, Checkpoint
+from cracktool.weights import METADATA_KEY, Card, Checkpoint, save_weights
 
 OPSET = 18
 """Version of the ONNX operators: the lowest that the exporter writes, read by ONNX Runtime from 1.14 (2023) on."""
@@ -82,9 +84,12 @@ def export_onnx(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) 
         True
     """
     if path.suffix != ".onnx":
-        raise UsageError(f"{path.suffix or 'no'} ending is no format to export to", path=path, remedy="end it in .onnx")
-    if path.exists() and not overwrite:
-        raise OutputError("exists already", path=path, remedy="choose another name, or give --overwrite")
+        raise UsageError(
+            f"{path.suffix or 'no'} ending is no format to export to",
+            path=path,
+            remedy="end it in .onnx or .safetensors",
+        )
+    _require_free(path, overwrite)
     _require_extra()
     network = _Probabilities(checkpoint.model).cpu().float().eval()
     batches = [_cracked_walls(size, checkpoint.card) for size in CHECKED_SIZES]
@@ -95,6 +100,40 @@ def export_onnx(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) 
     difference = _largest_difference(data, batches, expected, checkpoint.card.model)
     replace_file(path, data)
     return Exported(path=path, size=len(data), opset=OPSET, difference=difference, checked=CHECKED_SIZES)
+
+
+def export_safetensors(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> Card:
+    """Write a checkpoint as weights of this package, such as one that was read from an authors' file.
+
+    Args:
+        checkpoint: The network and its card; it is left as it was.
+        path: The file to write.
+        overwrite: Replace an existing file.
+
+    Returns:
+        The card in the file: the checkpoint's, dated today if it bore no date.
+
+    Raises:
+        UsageError: The name does not end in ``.safetensors``.
+        OutputError: The file exists, or cannot be written.
+
+    Example:
+        >>> export_safetensors(load_weights("model.pth", model="unet_resnet101"), Path("model.safetensors")).tile
+        448
+    """
+    if path.suffix != ".safetensors":
+        raise UsageError("weights cannot be written under this ending", path=path, remedy="end it in .safetensors")
+    _require_free(path, overwrite)
+    card = checkpoint.card
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    card = replace(card, created=card.created or today)
+    save_weights(path, checkpoint.model.state_dict(), card)
+    return card
+
+
+def _require_free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise OutputError("exists already", path=path, remedy="choose another name, or give --overwrite")
 
 
 class _Probabilities(nn.Module):

@@ -21,8 +21,8 @@ def draw_overlay(photo: Image, mask: Mask, *, colour: tuple[int, int, int] = COL
     The line runs outside the crack, so that the crack itself stays to be judged.
 
     Args:
-        photo: RGB uint8 (H, W, 3).
-        mask: bool (H, W), True on crack.
+        photo: RGB uint8 (H, W, 3); enlarged where the mask is larger.
+        mask: bool (H, W), True on crack; (scale H, scale W) of a network that enlarges.
         colour: RGB of line and tint.
 
     Example:
@@ -30,12 +30,14 @@ def draw_overlay(photo: Image, mask: Mask, *, colour: tuple[int, int, int] = COL
         True
     """
     result = photo.copy()
+    if photo.shape[:2] != mask.shape:
+        result = np.asarray(cv2.resize(photo, mask.shape[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
     crack = mask.view(np.uint8)
     if not crack.any():
         return result
     reach = max(1, round(max(mask.shape) * _LINE_SHARE))
     grown = cv2.dilate(crack, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-    tinted = photo[mask] * (1 - _TINT) + np.array(colour) * _TINT
+    tinted = result[mask] * (1 - _TINT) + np.array(colour) * _TINT
     result[grown > crack] = colour
     result[mask] = tinted.astype(np.uint8)
     return result

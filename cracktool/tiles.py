@@ -38,6 +38,10 @@ class Axis:
         """Length that the tiles cover: `length` rounded up to the network's stride."""
         return self.starts[-1] + self.tile
 
+    def enlarged(self, scale: int) -> Axis:
+        """Return the same tiles in the pixels of an output `scale` times as large."""
+        return Axis(self.length * scale, self.tile * scale, tuple(start * scale for start in self.starts))
+
     def weights(self) -> npt.NDArray[np.float32]:
         """Return what each tile counts at each of its pixels, float32 (tiles, tile) in [0, 1].
 

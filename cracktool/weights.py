@@ -18,9 +18,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cracktool import __version__
-from cracktool.errors import UsageError, WeightsError
+from cracktool.checkpoints import ENDINGS, REGISTRY, find_published, published_path, read_authors
+from cracktool.errors import UsageError, WeightsError, did_you_mean
 from cracktool.files import replace_file
-from cracktool.models import build_model
+from cracktool.models import PaddedModel, build_model, model_statistics
 
 METADATA_KEY = "cracktool"
 SCHEMA = 1
@@ -43,6 +44,7 @@ class Card:
         channel_order: Order of the colours, always RGB.
         tile: Side in px of the tiles that suit the network.
         stride: Tile sides and starts are multiples of this, in px.
+        scale: Side of the output over side of the input; above 1 for networks that enlarge.
         threshold: Crack from this probability on.
         classes: Names of the output channels.
         data: Training data, one line each with its licence.
@@ -60,6 +62,7 @@ class Card:
     channel_order: str = "RGB"
     tile: int = 512
     stride: int = 32
+    scale: int = 1
     threshold: float = 0.5
     classes: tuple[str, ...] = ("crack",)
     data: tuple[str, ...] = ()
@@ -104,9 +107,9 @@ def _card(values: dict[str, Any]) -> Card:
         "model": isinstance(card.model, str) and isinstance(card.model_args, dict),
         "mean and std": len(card.mean) == len(card.std) == 3 and all(std > 0 for std in card.std),
         "channel_order": card.channel_order == "RGB",
-        "tile and stride": isinstance(card.tile, int)
-        and isinstance(card.stride, int)
-        and min(card.tile, card.stride) > 0,
+        "tile, stride and scale": all(
+            isinstance(value, int) and value > 0 for value in (card.tile, card.stride, card.scale)
+        ),
         "threshold": 0 < card.threshold < 1,
     }
     if not all(holds.values()):
@@ -140,6 +143,9 @@ def default_weights() -> Path:
 def weights_path(spec: str | Path | None) -> Path:
     """Return the file that a user's ``--weights`` means; None means the default.
 
+    Args:
+        spec: A file, a run folder of ``crack train``, or a name of `cracktool.checkpoints.REGISTRY`.
+
     Raises:
         WeightsError: There is no such file.
     """
@@ -148,9 +154,13 @@ def weights_path(spec: str | Path | None) -> Path:
     path = Path(spec)
     if path.is_dir() and (path / "best.safetensors").is_file():  # a run folder of `crack train`
         return path / "best.safetensors"
-    if not path.is_file():
-        raise WeightsError("no such weights file", path=path, remedy="leave --weights out for the weights that ship")
-    return path
+    if path.is_file():
+        return path
+    if str(spec) in REGISTRY:
+        return published_path(str(spec))
+    near = did_you_mean(str(spec), REGISTRY)
+    remedy = near or "leave --weights out for the weights that ship"
+    raise WeightsError("no such weights file", path=path, remedy=remedy)
 
 
 def file_digest(path: Path) -> str:
@@ -191,27 +201,34 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
 def load_weights(spec: str | Path | None = None, *, model: str | None = None) -> Checkpoint:
     """Load a checkpoint in float32 on the CPU, ready for inference.
 
+    The card of an authors' checkpoint is made of what is known of the published system: its normalisation, threshold
+    and tile.
+
     Args:
-        spec: A .safetensors file or a run folder of ``crack train``; None for the weights that ship.
-        model: The model that the caller expects, to be refused when the card names another.
+        spec: A .safetensors file, a run folder of ``crack train``, an authors' .pt, .pth, .bin, .ckpt or .pkl file, or
+            a name of `cracktool.checkpoints.REGISTRY`; None for the weights that ship.
+        model: The model that the caller expects, to be refused when the card names another; an authors' file does not
+            say its model, so it is needed there.
 
     Raises:
         WeightsError: The file is missing, damaged, or belongs to another network.
+        UsageError: An authors' file without a model, or no model of that name.
 
     Example:
         >>> load_weights().card.threshold
         0.5
     """
     path = weights_path(spec)
+    if path.suffix in ENDINGS:
+        return _load_authors(path, _authors_model(spec, path, model))
     if path.suffix != ".safetensors":
         raise WeightsError(
             f"{path.suffix or 'no'} ending is not a known kind of weights",
             path=path,
-            remedy="give a .safetensors or .onnx file",
+            remedy=f"give a .safetensors or .onnx file, or {', '.join(ENDINGS)} with --model",
         )
     tensors, card = read_weights(path)
-    if model is not None and model != card.model:
-        raise WeightsError(f"these are weights of {card.model}, not of {model}", path=path, remedy="leave --model out")
+    _check_model(model, card.model, path)
     try:
         network = build_model(card.model, **card.model_args)
     except UsageError as error:  # no mistake of the user's
@@ -222,6 +239,61 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
         ) from error
     load_tensors(network, tensors, path=path)
     return Checkpoint(network.eval(), card, file_digest(path))
+
+
+def _check_model(expected: str | None, found: str, path: Path) -> None:
+    if expected not in (None, found):
+        raise WeightsError(f"these are weights of {found}, not of {expected}", path=path, remedy="leave --model out")
+
+
+def _authors_model(spec: str | Path | None, path: Path, model: str | None) -> str:
+    """Return the name of the model whose tensors an authors' file holds."""
+    published = REGISTRY.get(str(spec))
+    if published is not None:
+        _check_model(model, published.model, path)
+        return published.model
+    if model is not None:
+        return model
+    known = next((published for published in REGISTRY.values() if published.file == path.name), None)
+    like = f"add --model {known.model} if it is that of {known.page}" if known else "add --model NAME"
+    raise UsageError(
+        "an authors' file does not say its network", path=path, remedy=f"{like}; crack train --list-models names them"
+    )
+
+
+def _load_authors(path: Path, model: str) -> Checkpoint:
+    network = build_model(model)
+    load_tensors(network, own_tensors(network, path), path=path)
+    return Checkpoint(network.eval(), _authors_card(network, model, path), file_digest(path))
+
+
+def own_tensors(network: PaddedModel, path: Path) -> dict[str, Tensor]:
+    """Read the tensors of an authors' checkpoint under the network's own names, without those that are never used.
+
+    Raises:
+        WeightsError: The file is damaged, holds no state dict, or cannot be read without running its code.
+    """
+    named = ((network.own_name(name), tensor) for name, tensor in read_authors(path).items())
+    return {name: tensor for name, tensor in named if name is not None}
+
+
+def _authors_card(network: PaddedModel, model: str, path: Path) -> Card:
+    mean, std = model_statistics(model)
+    published = find_published(model, path.name)
+    if published is None:
+        return Card(model=model, mean=mean, std=std, stride=network.stride, scale=network.scale)
+    is_it = published.file == path.name  # or some other of the same system, trained on who knows what
+    return Card(
+        model=model,
+        mean=published.mean or mean,
+        std=published.std or std,
+        tile=published.tile,
+        stride=network.stride,
+        scale=network.scale,
+        threshold=published.threshold,
+        data=(f"{published.data} ({published.page})",) if is_it else (),
+        licence=published.licence if is_it else "",
+    )
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> None:

@@ -18,10 +18,12 @@ FLOORS = {
     "metrics": 2,
     "overlay": 2,
     "manifest": 2,
+    "degradation": 2,
     "device": 3,
     "losses": 3,
     "models": 3,
     "datasets": 3,
+    "checkpoints": 3,
     "weights": 4,
     "data": 4,
     "inference": 5,
@@ -34,8 +36,11 @@ FLOORS = {
 }
 
 HOMES = {  # heavy dependency -> floors or modules that may import it
-    "torch": {"device", "losses", "models", "weights", "data", "inference", "evaluation", "export", "training"},
-    "torchvision": {"data"},
+    "torch": {
+        *("device", "losses", "models", "checkpoints", "weights", "data"),
+        *("inference", "evaluation", "export", "training"),
+    },
+    "torchvision": {"data", "models.crackrefinenet"},
     "timm": {"models.encoder"},
     "huggingface_hub": {"models.encoder"},
     "safetensors": {"weights"},
@@ -44,7 +49,7 @@ HOMES = {  # heavy dependency -> floors or modules that may import it
     "onnxruntime": {"export", "inference.network"},
     "matplotlib": {"report"},
     "scipy": {"metrics", "datasets.cfd"},
-    "skimage": {"metrics"},
+    "skimage": {"metrics", "losses"},
     "typer": {"cli"},
     "rich": {"cli"},
     "tqdm": {"cli"},

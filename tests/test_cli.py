@@ -283,6 +283,59 @@ def test_export_then_infer(crack, photos, tmp_path):
         assert (read_mask(tmp_path / "torch" / name) != read_mask(tmp_path / "onnx" / name)).mean() < 1e-3
 
 
+@pytest.fixture
+def authors_file(tmp_path):
+    """A checkpoint as authors save it, of a small network that sees cracks in about half of the noise."""
+    import torch
+
+    from cracktool.models import build_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_model("pspnet_test_resnet")
+    path = tmp_path / "latest.pth"
+    torch.save({"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, path)
+    return path
+
+
+def test_authors_weights_are_run_and_converted(crack, photos, authors_file, tmp_path):
+    named, ours = ("--weights", authors_file, "--model", "pspnet_test_resnet"), tmp_path / "latest.safetensors"
+    code, printed, err = crack("export", *named, "-o", ours)
+    assert (code, printed) == (0, f"{ours}\n")
+    assert "pspnet_test_resnet, threshold 0.5, tiles of 512 px, mean (0.5, 0.5, 0.5)" in err
+    assert crack("infer", photos, "-o", tmp_path / "theirs", "--probs", *named)[0] == 0
+    assert crack("infer", photos, "-o", tmp_path / "ours", "--probs", "--weights", ours)[0] == 0
+    for name in ("one.probs.png", "walls/two.probs.png"):
+        levels = np.asarray(Image.open(tmp_path / "ours" / name))
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "theirs" / name)), levels)
+        assert np.ptp(levels) > 0
+
+
+def test_authors_weights_are_scored(crack, photos, authors_file, tmp_path):
+    (tmp_path / "raw").mkdir()
+    photos.rename(tmp_path / "raw" / "images")
+    for name in ("one", "walls/two"):
+        path = tmp_path / "raw" / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((70, 90), np.uint8)).save(path)
+    crack("prepare", "folder", tmp_path / "raw", "-o", tmp_path / "data", "--val", "0", "--test", "1")
+    named = ("--weights", authors_file, "--model", "pspnet_test_resnet")
+    code, printed, _ = crack("eval", tmp_path / "data", *named, "--json", "-q", "--figures", "0")
+    assert (code, json.loads(printed)["images"]) == (0, 2)
+    code, _, err = crack("eval", tmp_path / "data", "--masks", tmp_path / "raw" / "masks", *named[2:])
+    assert code == 2
+    assert "leave --weights, --model and --threshold out" in err
+
+
+@pytest.mark.parametrize("command", ["infer", "eval", "export"])
+def test_authors_weights_want_their_network_named(crack, photos, authors_file, tmp_path, command):
+    (tmp_path / "manifest.csv").write_text("image,mask,split,group,source,height,width,crack_fraction,label,sha1\n")
+    given = {"infer": [photos, "-o", tmp_path / "m"], "eval": [tmp_path], "export": ["-o", tmp_path / "a.safetensors"]}
+    code, _, err = crack(command, *given[command], "--weights", authors_file)
+    assert code == 2
+    assert "latest.pth: an authors' file does not say its network (add --model NAME; " in err
+
+
 def test_unexpected_errors_are_one_line(crack, monkeypatch, photos, tmp_path):
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")

@@ -1,6 +1,8 @@
+import datetime
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,10 @@ from torch import nn
 
 from cracktool import export
 from cracktool.errors import CrackError, OutputError, UsageError
-from cracktool.export import export_onnx
+from cracktool.export import export_onnx, export_safetensors
 from cracktool.models import build_model, model_statistics
 from cracktool.models.padding import PaddedModel
-from cracktool.weights import METADATA_KEY, Card, Checkpoint
+from cracktool.weights import METADATA_KEY, Card, Checkpoint, read_weights
 
 onnx = pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
@@ -207,6 +209,28 @@ def test_network_that_onnx_cannot_express_is_named(tmp_path):
         export_onnx(Checkpoint(Branching(), CARD, ""), tmp_path / "tiny.onnx")
     assert len(str(caught.value)) < 300
     assert not list(tmp_path.iterdir())
+
+
+def test_safetensors_hold_the_tensors_and_the_card(tiny, tmp_path):
+    card = export_safetensors(tiny, tmp_path / "tiny.safetensors")
+    tensors, found = read_weights(tmp_path / "tiny.safetensors")
+    assert found == card == replace(CARD, created=datetime.datetime.now(datetime.UTC).date().isoformat())
+    assert tensors.keys() == tiny.model.state_dict().keys()
+    assert all(torch.equal(tensors[name], value) for name, value in tiny.model.state_dict().items())
+    dated = Checkpoint(tiny.model, replace(CARD, created="2020-01-02"), "")
+    assert export_safetensors(dated, tmp_path / "dated.safetensors").created == "2020-01-02"
+
+
+def test_safetensors_are_written_under_their_ending_and_replace_nothing_unasked(tiny, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    with pytest.raises(UsageError, match=r"end it in \.safetensors"):
+        export_safetensors(tiny, tmp_path / "tiny.pth")
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists already"):
+        export_safetensors(tiny, path)
+    assert path.read_bytes() == b"mine"
+    export_safetensors(tiny, path, overwrite=True)
+    assert read_weights(path)[1].model == "tiny"
 
 
 def test_existing_file_is_refused_unless_overwrite(tiny, no_translation, tmp_path):

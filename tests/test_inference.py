@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_tiles_show_without_overlap():
 def test_identity_round_trips(size, overlap):
     image = photo(*size)
     assert np.array_equal(Predictor(Red(), overlap=overlap).levels(image), image[..., 0])
+
+
+class Enlarged(Red):
+    """Gives the red channel three times as large."""
+
+    def __init__(self):
+        super().__init__()
+        self.card = replace(self.card, scale=3)
+
+    def __call__(self, tiles):
+        return super().__call__(tiles).repeat_interleave(3, 1).repeat_interleave(3, 2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (70, 200), (333, 65)])
+def test_a_network_that_enlarges_gives_its_own_scale(size):
+    image = photo(*size)
+    expected = image[..., 0].repeat(3, 0).repeat(3, 1)
+    predictor = Predictor(Enlarged(), overlap=0.4)
+    assert np.array_equal(predictor.levels(image), expected)
+    assert np.array_equal(next(predictor.stream([image], lambda item: item))[1], expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 64, None])

@@ -29,3 +29,13 @@ def test_a_hairline_is_seen_at_any_size(side):
 def test_no_crack_no_change():
     photo = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
     assert np.array_equal(draw_overlay(photo, np.zeros((4, 5), bool)), photo)
+
+
+def test_the_photo_grows_to_the_mask():
+    photo = np.full((30, 40, 3), 120, np.uint8)
+    mask = np.zeros((120, 160), bool)
+    mask[40:60, 20:140] = True
+    drawn = draw_overlay(photo, mask)
+    assert drawn.shape == (120, 160, 3)
+    assert tuple(drawn[39, 80]) == COLOUR
+    assert drawn[50, 80].tolist() == [167, 78, 148]

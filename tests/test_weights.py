@@ -126,7 +126,7 @@ def changed(**values):
         (changed(std=[1, 0, 1]), "mean and std cannot be right"),
         (changed(channel_order="BGR"), "channel_order cannot be right"),
         (changed(tile="large"), "cannot be r"),
-        (changed(stride=0), "tile and stride cannot be right"),
+        (changed(stride=0), "tile, stride and scale cannot be right"),
         (changed(threshold=1.5), "threshold cannot be right"),
         (changed(threshold="low"), "the card in it cannot be read"),
     ],

@@ -97,6 +97,8 @@ class Predictor:
     def levels(self, image: Image) -> Levels:
         """Return quantised probabilities of an RGB photo uint8 (H, W, 3): uint8 (H, W), level l is p from l / 256 on.
 
+        A network that enlarges gives its result at its own scale, (scale H, scale W); so do `probs` and `mask`.
+
         Raises:
             InputError: The array is not such a photo.
         """
@@ -130,7 +132,7 @@ class Predictor:
             if isinstance(event, Broken):
                 yield event.item, event.error
             elif isinstance(event, Opened):
-                whole = np.empty(event.image.shape[:2], np.uint8)
+                whole = np.empty(event.shape, np.uint8)
             elif isinstance(event, Band):
                 whole[event.top : event.top + len(event.levels)] = event.levels
             else:
@@ -145,10 +147,12 @@ class Predictor:
         return self._events(items, read, quantise)
 
     def _whole(self, image: Image, finish: Callable[[Tensor], Tensor], dtype: type[Any]) -> npt.NDArray[Any]:
-        whole = np.empty(np.shape(image)[:2], dtype)
+        whole = np.empty((0, 0), dtype)
         for event in self._events([image], _unchanged, finish):
             if isinstance(event, Broken):
                 raise event.error
+            if isinstance(event, Opened):
+                whole = np.empty(event.shape, dtype)
             if isinstance(event, Band):
                 whole[event.top : event.top + len(event.levels)] = event.levels
         return whole
@@ -168,7 +172,7 @@ class Predictor:
             if isinstance(image, CrackError):
                 yield Broken(item, image)
                 continue
-            photo = _Photo(item, image, self._plan(image.shape[0]), self._plan(image.shape[1]), self.network.device)
+            photo = _Photo(item, image, self._plan(image.shape[0]), self._plan(image.shape[1]), self.network)
             for row in range(len(photo.rows.starts)):
                 for column in range(len(photo.columns.starts)):
                     yield _Tile(photo, row, column)
@@ -251,14 +255,15 @@ class Predictor:
 class _Photo(Generic[T]):
     """One photo on its way through the engine."""
 
-    def __init__(self, item: T, image: Image, rows: Axis, columns: Axis, device: torch.device) -> None:
+    def __init__(self, item: T, image: Image, rows: Axis, columns: Axis, network: Network) -> None:
         self.item, self.image = item, image
         self.rows, self.columns = rows, columns
-        self._device = device
+        self.out_rows, self.out_columns = (axis.enlarged(network.card.scale) for axis in (rows, columns))
+        self._device = network.device
 
     @cached_property
     def band(self) -> RowBand:
-        return RowBand(self.rows, self.columns, self._device)
+        return RowBand(self.out_rows, self.out_columns, self._device)
 
 
 @dataclass(frozen=True)
@@ -283,10 +288,10 @@ class _Tile(Generic[T]):
     def blend(self, probs: Tensor, finish: Callable[[Tensor], Tensor]) -> Iterator[Event[T] | Leaving[T]]:
         photo = self.photo
         if self.row == self.column == 0:
-            yield Opened(photo.item, photo.image)
+            yield Opened(photo.item, photo.image, (photo.out_rows.length, photo.out_columns.length))
         photo.band.add(self.row, self.column, probs)
         if self.column == len(photo.columns.starts) - 1:
-            yield Leaving(photo.item, photo.rows.starts[self.row], finish(photo.band.finish(self.row)))
+            yield Leaving(photo.item, photo.out_rows.starts[self.row], finish(photo.band.finish(self.row)))
             if self.row == len(photo.rows.starts) - 1:
                 yield Finished(photo.item)
 

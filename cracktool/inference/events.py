@@ -22,10 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Opened(Generic[T]):
-    """The rows of a photo begin; `image` is its pixels."""
+    """The rows of a photo begin: `image` is its pixels, `shape` the (height, width) of the result."""
 
     item: T
     image: Image
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)

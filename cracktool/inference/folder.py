@@ -153,7 +153,7 @@ def _written(predictor: Predictor, tasks: Iterable[Task], journal: Journal) -> I
     try:
         for event in predictor.bands(map(_with_state, tasks), _read):
             if isinstance(event, Opened):
-                rows = Rows(*event.item, event.image, began)
+                rows = Rows(*event.item, event, began)
                 results.append(pool.submit(write_photo, rows, predictor.level, journal))
             elif isinstance(event, Band) and rows is not None:
                 rows.put(event.levels)

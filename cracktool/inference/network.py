@@ -110,18 +110,19 @@ def load_network(
     """Load weights of any kind, ready to run.
 
     Args:
-        weights: A .safetensors or .onnx file, or a run folder of ``crack train``; None for the weights that ship.
-        model: The model that the caller expects, to be refused when the card names another.
+        weights: An .onnx file, or whatever `cracktool.weights.load_weights` takes; None for the weights that ship.
+        model: The model that the caller expects, to be refused when the card names another; needed for an authors'
+            file, which has no card.
         device: Where to run.
         dtype: Number format of the heavy operations; an .onnx file keeps its own.
 
     Raises:
         WeightsError: The file is missing, damaged, or belongs to another network.
-        UsageError: What it needs is not installed.
+        UsageError: What it needs is not installed, or an authors' file without a model.
     """
     path = weights_path(weights)
     if path.suffix != ".onnx":
-        return TorchNetwork(load_weights(path, model=model), device, dtype)
+        return TorchNetwork(load_weights(weights, model=model), device, dtype)
     network = OnnxNetwork(path, device)
     if model is not None and model != network.card.model:
         reason = f"these are weights of {network.card.model}, not of {model}"

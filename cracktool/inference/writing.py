@@ -11,13 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import CrackError
 from cracktool.files import open_atomic
-from cracktool.images import Image, Mask, PngWriter, encode_jpeg
+from cracktool.images import Mask, PngWriter, encode_jpeg
+from cracktool.inference.events import Opened
 from cracktool.inference.inputs import Task
 from cracktool.inference.journal import Journal, Record
 from cracktool.overlay import draw_overlay
@@ -52,15 +54,15 @@ class Rows:
     Args:
         task: The photo and its files.
         state: Size of the photo's file in bytes and time of its last change in ns, before it was read.
-        image: The photo's pixels, uint8 (H, W, 3); kept only where an overlay is wanted.
+        opened: The photo's pixels, kept only where an overlay is wanted, and the size of its results.
         began: When the work on it began, by `time.perf_counter`.
     """
 
-    def __init__(self, task: Task, state: tuple[int, int], image: Image, began: float) -> None:
+    def __init__(self, task: Task, state: tuple[int, int], opened: Opened[Any], began: float) -> None:
         self.task = task
         self.size, self.mtime_ns = state
-        self.height, self.width = image.shape[:2]
-        self.image = image if task.overlay is not None else None
+        self.height, self.width = opened.shape
+        self.image = opened.image if task.overlay is not None else None
         self.began = began
         self._queue: Queue[Levels | bool] = Queue(_WAITING_BANDS)
 

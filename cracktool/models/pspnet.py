@@ -62,6 +62,10 @@ class PSPNet(PaddedModel):
         coarse = self.segmentation_head(self.decoder(self.encoder(x)[-1]))
         return F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=True)
 
+    def own_name(self, name: str) -> str | None:
+        """Return the name itself; segmentation_models stores two deep stages that its PSPNet never uses."""
+        return None if self.stride == 8 and name.startswith(("encoder.layer3.", "encoder.layer4.")) else name
+
 
 class PSPDecoder(nn.Module):
     """The pyramid, one 1x1 convolution over all of it, dropout."""

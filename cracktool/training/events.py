@@ -32,7 +32,10 @@ class Stepped:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochEnded:
-    """One pass and its validation are done and saved. Scores are of the crack class, pooled over the split."""
+    """One pass and its validation are done and saved.
+
+    Scores are of the crack class, pooled over the pixels of the split; counted in images where only labels teach.
+    """
 
     epoch: int
     train_loss: float

@@ -8,26 +8,30 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cracktool.config import TrainConfig
-from cracktool.data import EpochSampler, training_loader
+from cracktool.config import Augment, TrainConfig
+from cracktool.data import EpochSampler, Samples, examples, training_loader
+from cracktool.degradation import Degradation
 from cracktool.device import Choice, choose_device
 from cracktool.errors import CrackError, InputError, OutputError, UsageError
-from cracktool.evaluation import predictions_from_model, read_truth
+from cracktool.evaluation import read_truth
 from cracktool.files import replace_file
+from cracktool.images import Image, read_image
 from cracktool.inference import Predictor, TorchNetwork
-from cracktool.losses import Loss, combine
-from cracktool.manifest import Manifest, read_manifest
+from cracktool.manifest import Entry, Manifest, read_manifest
 from cracktool.metrics import Counts, Histogram
 from cracktool.models import model_statistics
 from cracktool.report import plot_batch, plot_curves
 from cracktool.training.events import EpochEnded, Event, Finished, Started, Stepped
+from cracktool.training.objective import build_objective, image_logits
 from cracktool.training.state import State, descend, follow, learning_rate, new_state
 from cracktool.weights import Card, Checkpoint, save_weights
 
@@ -54,12 +58,14 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterato
         ...     print(event)
     """
     _check_folder(folder, config, resume=resume)
-    loss = combine(config.loss)
+    build_objective(config, 0)  # a wrong name is refused before anything is read
     choice = choose_device(config.device, config.dtype)
     state = new_state(config, choice)
     manifests = [read_manifest(path) for path in config.data]
+    if state.model.scale > 1 and not config.degrade:
+        raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
     loader, sampler = training_loader([each.split("train") for each in manifests], config)
-    validation = _validation_set(manifests, config.val_images)
+    validation = _validation_set(manifests, config)
     if resume and (folder / STATE).is_file():
         state.restore(folder / STATE)
     replace_file(folder / CONFIG, config.to_toml().encode())
@@ -77,7 +83,7 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterato
     while state.epoch < config.epochs:
         started = time.perf_counter()
         losses = []
-        for event in _one_epoch(state, loader, sampler, loss, config, choice):
+        for event in _one_epoch(state, loader, sampler, config, choice):
             losses.append(event.loss)
             yield event
         ended = _validate(state, validation, config, choice, losses, started)
@@ -101,9 +107,8 @@ def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
 
 def _one_epoch(
     state: State,
-    loader: DataLoader[tuple[Tensor, Tensor]],
+    loader: DataLoader[tuple[Tensor, ...]],
     sampler: EpochSampler,
-    loss: Loss,
     config: TrainConfig,
     choice: Choice,
 ) -> Iterator[Stepped]:
@@ -111,15 +116,15 @@ def _one_epoch(
     torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # dropout, alike in a resumed run
     state.model.train()
     normalise = _Normalise(config.model, choice)
-    for number, (images, masks) in enumerate(loader):
+    objective = build_objective(config, state.epoch)
+    for number, (images, *targets) in enumerate(loader):
         step = state.epoch * len(loader) + number
         rate = learning_rate(config, step, len(loader))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        target = masks.to(choice.device, non_blocking=True).float()
+        targets = [target.to(choice.device, non_blocking=True) for target in targets]
         with torch.autocast(choice.device.type, choice.dtype, enabled=choice.dtype != torch.float32):
-            logits = state.model(normalise(images))
-        value = loss(logits, target)
+            value = objective(state.model, normalise(images), targets)
         descend(state, value, config.clip_norm)
         if state.average is not None:
             follow(state.average, state.model, min(config.ema, (1 + step) / (10 + step)))
@@ -141,14 +146,21 @@ class _Normalise:
         return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _validation_set(manifests: Sequence[Manifest], limit: int) -> list[Manifest]:
-    pairs = [(each, entry) for each in manifests for entry in each.split("val").entries if entry.has_truth]
+def _validation_set(manifests: Sequence[Manifest], config: TrainConfig) -> list[Manifest]:
+    by_label = config.supervision == "image"
+    pairs = [
+        (each, entry)
+        for each in manifests
+        for entry in each.split("val").entries
+        if (entry.label != "unknown" if by_label else entry.has_truth)
+    ]
     if not pairs:
         raise InputError(
-            "no data set has a validation split with masks",
+            f"no data set has a validation split with {'labels' if by_label else 'masks'}",
             path=manifests[0].folder,
             remedy="prepare it again with --val 0.1",
         )
+    limit = config.val_images
     if limit and limit < len(pairs):
         pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
     chosen = [Manifest(each.folder, tuple(entry for owner, entry in pairs if owner is each)) for each in manifests]
@@ -163,16 +175,9 @@ def _validate(
     losses: Sequence[float],
     started: float,
 ) -> EpochEnded:
-    network = TorchNetwork(Checkpoint(state.validated.eval(), _card(config, state), ""), choice.device, choice.dtype)
-    predictor = Predictor(network)
-    counts = Counts(tp=0, fp=0, fn=0, tn=0)
-    for manifest in validation:
-        for entry, levels in predictions_from_model(manifest, predictor):
-            if isinstance(levels, CrackError):
-                raise levels
-            counts += Histogram.of(levels, read_truth(manifest, entry)).counts(predictor.level)
-    scores = counts.scores()
-    best = scores.iou > state.best_iou
+    count = _count_images if config.supervision == "image" else _count_pixels
+    scores = count(state, validation, config, choice).scores()
+    best = config.select == "last" or scores.iou > state.best_iou
     if best:
         state.best_iou, state.best_epoch = scores.iou, state.epoch
     return EpochEnded(
@@ -185,6 +190,49 @@ def _validate(
         seconds=time.perf_counter() - started,
         best=best,
     )
+
+
+def _count_pixels(state: State, validation: Sequence[Manifest], config: TrainConfig, choice: Choice) -> Counts:
+    network = TorchNetwork(Checkpoint(state.validated.eval(), _card(config, state), ""), choice.device, choice.dtype)
+    predictor = Predictor(network)
+    counts = Counts(tp=0, fp=0, fn=0, tn=0)
+    for manifest in validation:
+        predictions = predictor.stream(manifest.entries, partial(_validation_image, manifest, degrade=config.degrade))
+        for entry, levels in predictions:
+            if isinstance(levels, CrackError):
+                raise levels
+            truth = read_truth(manifest, entry)[: levels.shape[0], : levels.shape[1]]  # quarters cut off a rest
+            counts += Histogram.of(levels, truth).counts(predictor.level)
+    return counts
+
+
+def _validation_image(manifest: Manifest, entry: Entry, *, degrade: bool) -> Image:
+    image = read_image(manifest.image_path(entry))
+    if not degrade:
+        return image
+    return Degradation()(image, np.random.default_rng(int(entry.sha1[:8], 16)))[0]  # alike in every epoch and run
+
+
+@torch.no_grad()
+def _count_images(state: State, validation: Sequence[Manifest], config: TrainConfig, choice: Choice) -> Counts:
+    """Count images by their labels; masks are not opened, so none can choose a checkpoint."""
+    model, normalise = state.validated.eval(), _Normalise(config.model, choice)
+    items = [item for manifest in validation for item in examples(manifest, "image")]
+    still = Augment(hflip=0, vflip=0, quarter_turns=0, brightness=0, contrast=0, saturation=0)
+    samples = Samples(items, size=config.size, fit="resize", augment=still)
+    counts = Counts(tp=0, fp=0, fn=0, tn=0)
+    for index in range(len(samples)):
+        image, target = samples[index, 0][:2]
+        with torch.autocast(choice.device.type, choice.dtype, enabled=choice.dtype != torch.float32):
+            logit = image_logits(model(normalise(image[None])), config.pooling)
+        found, cracked = logit.item() > 0, bool(target.item())
+        counts += Counts(
+            tp=int(found and cracked),
+            fp=int(found and not cracked),
+            fn=int(cracked and not found),
+            tn=int(not cracked and not found),
+        )
+    return counts
 
 
 def _save_epoch(state: State, ended: EpochEnded, rows: list[dict[str, Any]], folder: Path, config: TrainConfig) -> None:
@@ -203,10 +251,11 @@ def _save_epoch(state: State, ended: EpochEnded, rows: list[dict[str, Any]], fol
 
 def _card(config: TrainConfig, state: State, ended: EpochEnded | None = None) -> Card:
     mean, std = model_statistics(config.model)
+    by_label = config.supervision == "image"
     score = {
         "data": list(config.data),
         "split": "val",
-        "protocol": "crack IoU, pooled over pixels, native size",
+        "protocol": "IoU of cracked images by label" if by_label else "crack IoU, pooled over pixels, native size",
         "images": config.val_images or "all",
         "threshold": config.threshold,
     }
@@ -217,6 +266,7 @@ def _card(config: TrainConfig, state: State, ended: EpochEnded | None = None) ->
         std=std,
         tile=config.tile,
         stride=state.model.stride,
+        scale=state.model.scale,
         threshold=config.threshold,
         data=config.data,
         scores=({**score, "epoch": ended.epoch, "iou": round(ended.val_iou, 4)},) if ended else (),
@@ -224,12 +274,16 @@ def _card(config: TrainConfig, state: State, ended: EpochEnded | None = None) ->
     )
 
 
-def _draw_first_batch(loader: DataLoader[tuple[Tensor, Tensor]], sampler: EpochSampler, folder: Path) -> None:
+def _draw_first_batch(loader: DataLoader[tuple[Tensor, ...]], sampler: EpochSampler, folder: Path) -> None:
     sampler.epoch = 0
     dataset = loader.dataset
     samples = [dataset[key] for key, _ in zip(sampler, range(loader.batch_size or 1), strict=False)]
-    images = torch.stack([image for image, _ in samples]).permute(0, 2, 3, 1).numpy()
-    masks = torch.stack([mask for _, mask in samples])[:, 0].bool().numpy()
+    images = torch.stack([sample[0] for sample in samples]).permute(0, 2, 3, 1).numpy()
+    targets = torch.stack([sample[1] for sample in samples])[:, 0] >= 0.5
+    if targets.shape[-1] > 1:  # shrunken samples are drawn at the size of their masks
+        scale = targets.shape[-1] // images.shape[2]
+        images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    masks = targets.expand(-1, *images.shape[1:3]).numpy()  # a label stands for all of its image
     plot_batch(images, masks, folder / "first_batch.png")
 
 
