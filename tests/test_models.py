@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cracktool.errors import UsageError, WeightsError
-from cracktool.models import FAMILIES, LISTED, PaddedModel, build_model, describe, encoder, model_statistics
+from cracktool.models import FAMILIES, LISTED, SYSTEMS, PaddedModel, build_model, describe, encoder, model_statistics
 from cracktool.models.encoder import build_encoder, encoder_channels, encoder_names, encoder_strides
 
 SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
@@ -179,12 +179,14 @@ def test_encoder_by_itself():
 
 def test_listed_names_are_models_and_nothing_is_listed_twice():
     assert len(set(LISTED)) == len(LISTED)
-    assert {name.partition("_")[0] for name in LISTED} == set(FAMILIES)
-    assert all(name.partition("_")[2] in encoder_names() for name in LISTED)
+    assert set(SYSTEMS) <= set(LISTED)
+    of_families = [name.partition("_") for name in LISTED if name not in SYSTEMS]
+    assert {family for family, _, _ in of_families} <= set(FAMILIES)
+    assert all(encoder in encoder_names() for _, _, encoder in of_families)
 
 
 def test_describe_counts_without_memory():
-    assert describe("unet_resnet18") == ["unet_resnet18", "14.3 M", "32"]
+    assert describe("unet_resnet18") == ["unet_resnet18", "14.3 M", "32", "Ronneberger et al. 2015, arXiv 1505.04597"]
     assert describe("pspnet_resnet18")[2] == "8"
     assert sum(value.numel() for value in build_model("unet_resnet18").parameters()) / 1e6 == pytest.approx(
         14.3, abs=0.05

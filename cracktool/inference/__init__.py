@@ -49,8 +49,9 @@ def load_predictor(
     """Load weights and make them ready to take photos.
 
     Args:
-        weights: A .safetensors or .onnx file, or a run folder of ``crack train``; None for the weights that ship.
-        model: The model that the caller expects, to be refused when the weights are of another.
+        weights: An .onnx file, or whatever `cracktool.weights.load_weights` takes; None for the weights that ship.
+        model: The model that the caller expects, to be refused when the weights are of another; needed for an
+            authors' file, which does not say its own.
         device: auto, cpu, cuda, cuda:1 or mps.
         dtype: auto, float32, bfloat16 or float16.
         settings: Keyword arguments of `Predictor`, such as ``tile`` and ``threshold``.

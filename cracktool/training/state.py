@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cracktool.checkpoints import ENDINGS
 from cracktool.config import TrainConfig
 from cracktool.device import Choice
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import open_atomic
 from cracktool.models import PaddedModel, build_model
-from cracktool.weights import load_tensors, read_weights, weights_path
+from cracktool.weights import load_tensors, own_tensors, read_weights, weights_path
 
 
 @dataclass
@@ -84,7 +85,8 @@ def new_state(config: TrainConfig, choice: Choice) -> State:
     model = build_model(config.model, pretrained=config.pretrained and not config.init, **config.model_args)
     if config.init:
         path = weights_path(config.init)
-        load_tensors(model, read_weights(path)[0], path=path)
+        tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
+        load_tensors(model, tensors, path=path)
     model = model.to(choice.device).to(memory_format=torch.channels_last)
     average = None
     if config.ema:
