@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.data import EpochSampler, Example, Samples, examples, load, training_loader
+from cracktool.degradation import Degradation, degrade
 from cracktool.errors import InputError
 from cracktool.images import encode_png, write_mask
 from cracktool.manifest import Entry, Manifest
@@ -408,3 +409,65 @@ def test_a_damaged_picture_gives_one_line_from_workers_too(items, tmp_path, work
         list(loader)
     assert caught.value.path == str(item.image)
     assert "Traceback" not in str(caught.value)
+
+
+def test_soft_masks_keep_the_shares_of_crack(tmp_path):
+    mask = np.zeros((64, 64), bool)
+    mask[:, 29:33] = True
+    item = store(tmp_path, "line", mask)
+    _, hard = samples([item], 16, fit="resize")[0, 0]
+    _, soft = samples([item], 16, fit="resize", soft_masks=True)[0, 0]
+    assert (hard.dtype, soft.dtype) == (torch.uint8, torch.float32)
+    assert set(hard.unique().tolist()) == {0, 1}
+    assert soft.mean().item() == pytest.approx(mask.mean(), abs=0.01)
+    assert ((soft > 0.05) & (soft < 0.95)).any()
+
+
+def test_a_label_is_the_target_and_the_mask_stays_shut(items, tmp_path):
+    damaged = tmp_path / "mask.png"
+    damaged.write_bytes(b"not a picture")
+    for cracked in (True, False):
+        image, target = samples([Example(items[0].image, None, cracked)], fit="resize")[0, 0]
+        assert image.shape == (3, 64, 64)
+        assert (target.shape, target.dtype, target.item()) == ((1, 1, 1), torch.uint8, int(cracked))
+    rows = [
+        entry(items[0], items[0].image.parent, label="uncracked", crack_fraction=0.0),
+        entry(items[1], items[0].image.parent, label="cracked"),
+        entry(items[2], items[0].image.parent, label="unknown"),
+    ]
+    found = examples(Manifest(items[0].image.parent, tuple(rows)), "image")
+    assert found == [Example(items[0].image, None, False), Example(items[1].image, None, True)]
+
+
+def test_a_degraded_sample_is_made_of_the_sharp_one_beside_it(items):
+    plain = samples(items, augment=ALL)
+    shrunk = samples(items, augment=ALL, degradation=Degradation())
+    for key in KEYS[:3]:
+        small, mask, sharp, kernel = shrunk[key]
+        assert equal((sharp, mask), plain[key])
+        assert (small.shape, small.dtype) == ((3, 16, 16), torch.uint8)
+        assert kernel.shape == (1, 21, 21)
+        expected = degrade(sharp.permute(1, 2, 0).numpy(), kernel[0].numpy())
+        np.testing.assert_array_equal(small.permute(1, 2, 0).numpy(), expected)
+    assert not torch.equal(shrunk[0, 1][3], shrunk[0, 2][3])
+    assert equal(shrunk[0, 1], shrunk[0, 1])
+
+
+def test_batches_carry_every_part_of_a_degraded_sample(items):
+    loader, _ = training_loader([manifest(items)], config(degrade=True))
+    shapes = [tuple(part.shape) for part in next(iter(loader))]
+    assert shapes == [(3, 3, 8, 8), (3, 1, 32, 32), (3, 3, 32, 32), (3, 1, 21, 21)]
+
+
+def test_labels_alone_are_loaded_where_they_teach(items):
+    loader, _ = training_loader([manifest(items)], config(supervision="image", fit="resize", augment=NONE))
+    assert [tuple(part.shape) for part in next(iter(loader))] == [(3, 3, 32, 32), (3, 1, 1, 1)]
+    with pytest.raises(InputError, match="no image with a label"):
+        training_loader([manifest(items, label="unknown")], config(supervision="image", fit="resize", augment=NONE))
+
+
+def test_inverted_pictures(items):
+    image, mask = samples(items)[0, 0]
+    inverted, same = samples(items, augment=replace(NONE, invert=1.0))[0, 0]
+    torch.testing.assert_close(inverted, 255 - image)
+    assert torch.equal(mask, same)

@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cracktool.config import Augment, TrainConfig
+from cracktool.config import Augment, TrainConfig, read_recipe, resolve
 from cracktool.data import EpochSampler, Samples, examples, training_loader
 from cracktool.degradation import Degradation
 from cracktool.device import Choice, choose_device
@@ -97,7 +98,7 @@ def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
     settings = folder / CONFIG
     if settings.exists() and not resume:
         raise OutputError("holds a run already", path=folder, remedy="add --resume, or choose another folder with -o")
-    if settings.exists() and settings.read_text(encoding="utf-8") != config.to_toml():
+    if settings.exists() and resolve([read_recipe(str(settings))]) != config:
         raise UsageError(
             "cannot resume with other settings than those of the run",
             path=settings,
@@ -210,7 +211,8 @@ def _validation_image(manifest: Manifest, entry: Entry, *, degrade: bool) -> Ima
     image = read_image(manifest.image_path(entry))
     if not degrade:
         return image
-    return Degradation()(image, np.random.default_rng(int(entry.sha1[:8], 16)))[0]  # alike in every epoch and run
+    seed = zlib.crc32(entry.image.encode())  # alike in every epoch and run
+    return Degradation()(image, np.random.default_rng(seed))[0]
 
 
 @torch.no_grad()
