@@ -156,7 +156,10 @@ def prepare(
     inverted: Annotated[bool, typer.Option("--inverted", help="The crack is dark in the masks.")] = False,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="How many synthetic pictures.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of synthetic pictures, such as 512x768.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides splits and synthetic pictures.")] = 0,
+    degrade: Annotated[
+        bool, typer.Option("--degrade", help="Blur photos and shrink them to a quarter; masks stay sharp.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Decides splits, synthetic pictures and blur.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none for one per processor.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, write nothing.")] = False,
     quiet: Quiet = False,
@@ -164,8 +167,9 @@ def prepare(
 ) -> None:
     """Turn a raw data set into images/, masks/ and manifest.csv.
 
-    Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels are kept. Prints the path
-    of the table.
+    Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels are kept. With --degrade the
+    set is one to score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy is what blurred a photo.
+    Prints the path of the table.
 
     Example: crack prepare crack500 raw/crack500 -o data/crack500
     """
@@ -181,6 +185,7 @@ def prepare(
         seed=seed,
         count=count,
         size=_parse_size(size),
+        degrade=degrade,
     )
     folder = out or Path("data") / layout
     with _bar(quiet, desc=layout, unit=" images") as bar:
@@ -320,8 +325,9 @@ def eval_(
 ) -> None:
     """Score a network, or a folder of masks, against the truth of a data set.
 
-    Scores are of the crack class, at the photos' own size. Prints a table: pooled over all pixels, and the mean over
-    images under both rules for images without crack.
+    Scores are of the crack class, at the size of the true masks: the photos' own, or 4 times their sides in a set made
+    with prepare --degrade. Prints a table: pooled over all pixels, and the mean over images under both rules for images
+    without crack.
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """

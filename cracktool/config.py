@@ -99,10 +99,18 @@ class TrainConfig:
     restore_epochs: int = 0
     """Epochs at the start in which such a network learns to restore only."""
 
-    supervision: Literal["pixels", "image"] = "pixels"
-    """Learn from masks, or from the label of each image alone; masks are then not even opened."""
+    supervision: Literal["pixels", "image", "pseudo"] = "pixels"
+    """Learn from masks; from image labels alone; or from those and a teacher's masks. Only the first opens any mask."""
     pooling: Literal["max", "topk", "lse", "generalised_mean", "cam"] = "max"
     """How the logits of an image become one, where its label is all there is."""
+    teacher: str = ""
+    """Weights that make the pseudo-masks, such as a run folder; empty for none."""
+    refine: Literal["guided", "darkness", "none"] = "guided"
+    """Bring the teacher's probabilities to the edges in the image by a guided filter, by its dark pixels, or not."""
+    pseudo_share: float = 0.02
+    """Largest share of the pixels of an image that its pseudo-mask calls crack."""
+    pseudo_band: tuple[float, float] = (0.2, 0.5)
+    """Probabilities below which a pixel is no crack and from which it may be crack; what is between teaches nothing."""
     loss: str = "bce+dice"
     """Sum of losses, such as 0.5*bce+dice."""
     aux_weight: float = 0.4
@@ -180,18 +188,35 @@ class TrainConfig:
         _check(all(share > 0 for share in self.data_weights), "data_weights", self.data_weights, "positive values")
         if self.degrade and self.size % 4:
             raise UsageError(f"size is {self.size}, but a quarter of it must be whole", remedy="use a multiple of 4")
-        if self.degrade and self.supervision == "image":
+        if self.degrade and self.supervision != "pixels":
             raise UsageError("degrade needs masks to learn from", remedy="set supervision=pixels")
         if self.soft_masks and self.fit != "resize":
             raise UsageError("soft_masks has no effect with fit = crop", remedy="set soft_masks=false or fit=resize")
         if self.supervision == "image" and self.fit != "resize":
             raise UsageError("a cut-out need not have the label of its image", remedy="set fit=resize")
+        self._check_pseudo()
         if self.fit == "resize" and self.crack_crops:
             raise UsageError("crack_crops has no effect with fit = resize", remedy="set crack_crops=0 or fit=crop")
         if self.fit == "resize" and self.augment.zoom != (1.0, 1.0):
             raise UsageError(
                 "augment.zoom has no effect with fit = resize", remedy="set augment.zoom=[1, 1] or fit=crop"
             )
+
+    def _check_pseudo(self) -> None:
+        _check(0 < self.pseudo_share <= 1, "pseudo_share", self.pseudo_share, "a share above 0 and up to 1")
+        low, high = self.pseudo_band
+        _check(0 < low <= high < 1, "pseudo_band", self.pseudo_band, "two rising probabilities between 0 and 1")
+        if self.supervision != "pseudo":
+            if self.teacher:
+                reason = f"a teacher has no effect with supervision = {self.supervision}"
+                raise UsageError(reason, remedy="set supervision=pseudo, or leave teacher out")
+            return
+        if not self.teacher:
+            raise UsageError("pseudo-masks need a teacher", remedy="set teacher=runs/weak, or any other weights")
+        if self.soft_masks:
+            raise UsageError("pseudo-masks are never soft", remedy="set soft_masks=false")
+        if self.select != "last":
+            raise UsageError("no mask may choose among the epochs, and labels cannot", remedy="set select=last")
 
     def to_toml(self) -> str:
         """Return the settings as a recipe file that gives them again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -22,11 +23,14 @@ from torchvision.transforms.v2 import functional as transform
 from cracktool.config import Augment, TrainConfig
 from cracktool.degradation import Degradation
 from cracktool.errors import CrackError, InputError
-from cracktool.images import read_image, read_mask
+from cracktool.images import read_grey, read_image, read_mask
 from cracktool.manifest import Manifest
 
 Key = tuple[int, int]
 """What a sample is made from: the number of the image and a random seed."""
+
+IGNORED = 2
+"""Value of a target where a pixel teaches nothing; 0 is background, 1 crack."""
 
 CROP_TRIES = 8
 
@@ -39,11 +43,13 @@ class Example:
         image: The picture.
         mask: Where the crack is; None where there is none, or where only the label may teach.
         cracked: The label, where only it may teach; None where pixels teach.
+        pseudo: The mask is a pseudo-mask: its grey values between 0 and 255 are pixels that teach nothing.
     """
 
     image: Path
     mask: Path | None
     cracked: bool | None = None
+    pseudo: bool = False
 
 
 def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
@@ -51,8 +57,8 @@ def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
 
     Args:
         manifest: A data set, or one split of it.
-        supervision: ``pixels`` for rows with a mask and those labelled uncracked; ``image`` for rows with a label,
-            whose masks are left alone.
+        supervision: ``pixels`` for rows with a mask and those labelled uncracked; ``pseudo`` for the same where the
+            masks are pseudo-masks; ``image`` for rows with a label, whose masks are left alone.
     """
     if supervision == "image":
         return [
@@ -61,16 +67,19 @@ def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
             if entry.label != "unknown"
         ]
     return [
-        Example(manifest.image_path(entry), manifest.mask_path(entry)) for entry in manifest.entries if entry.has_truth
+        Example(manifest.image_path(entry), manifest.mask_path(entry), pseudo=supervision == "pseudo")
+        for entry in manifest.entries
+        if entry.has_truth
     ]
 
 
 class Samples(Dataset[tuple[Tensor, ...]]):
     """Augmented samples by key: image uint8 (3, size, size) RGB, and the target.
 
-    The target is a mask uint8 (1, size, size) of 0 and 1, or float32 shares of crack where masks are soft; of an
-    example whose label alone may teach it is that one value, uint8 (1, 1, 1). With a degradation the image is uint8
-    (3, size / 4, size / 4), and behind the target come the sharp image and the kernel float32 (1, 21, 21).
+    The target is a mask uint8 (1, size, size) of 0 and 1, and `IGNORED` in pseudo-masks, or float32 shares of crack
+    where masks are soft; of an example whose label alone may teach it is that one value, uint8 (1, 1, 1). With a
+    degradation the image is uint8 (3, size / 4, size / 4), and behind the target come the sharp image and the kernel
+    float32 (1, 21, 21).
 
     Args:
         items: The pictures.
@@ -143,10 +152,11 @@ class Samples(Dataset[tuple[Tensor, ...]]):
 
     def _corner(self, mask: tv_tensors.Mask, side: int) -> tuple[int, int]:
         limits = [max(extent - side, 0) + 1 for extent in mask.shape[-2:]]
-        wants_crack = torch.rand(()).item() < self.crack_crops and bool(mask.any())
+        crack = mask == 1
+        wants_crack = torch.rand(()).item() < self.crack_crops and bool(crack.any())
         for _ in range(CROP_TRIES):
             top, left = (int(torch.randint(limit, ()).item()) for limit in limits)
-            if not wants_crack or mask[..., top : top + side, left : left + side].any():
+            if not wants_crack or crack[..., top : top + side, left : left + side].any():
                 break
         return top, left
 
@@ -196,20 +206,27 @@ class EpochSampler(Sampler[Key]):
 
 
 def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Read a picture (3, H, W) and its mask (1, H, W) of 0 and 1.
+    """Read a picture (3, H, W) and its mask (1, H, W) of 0 and 1, and `IGNORED` in pseudo-masks.
 
     Raises:
         InputError: A file cannot be read, or the two differ in size.
     """
     image = read_image(item.image)
-    mask = np.zeros(image.shape[:2], bool) if item.mask is None else read_mask(item.mask)
+    mask = np.zeros(image.shape[:2], np.uint8) if item.mask is None else _read_target(item.mask, pseudo=item.pseudo)
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"the mask is {mask.shape[1]}x{mask.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
             path=item.mask,
         )
     picture = torch.from_numpy(image).permute(2, 0, 1)
-    return tv_tensors.Image(picture), tv_tensors.Mask(torch.from_numpy(mask.view(np.uint8))[None])
+    return tv_tensors.Image(picture), tv_tensors.Mask(torch.from_numpy(mask)[None])
+
+
+def _read_target(path: Path, *, pseudo: bool) -> npt.NDArray[np.uint8]:
+    if not pseudo:
+        return read_mask(path).view(np.uint8)
+    grey = read_grey(path)
+    return np.where(grey == 255, 1, np.where(grey == 0, 0, IGNORED)).astype(np.uint8)
 
 
 def training_loader(
@@ -227,7 +244,7 @@ def training_loader(
     sets = [examples(manifest, config.supervision) for manifest in manifests]
     for manifest, items in zip(manifests, sets, strict=True):
         if not items:
-            lacking = "label" if config.supervision == "image" else "mask"
+            lacking = "mask" if config.supervision == "pixels" else "label"
             raise InputError(f"no image with a {lacking} in the train split", path=manifest.folder)
     items = [item for each in sets for item in each]
     sampler = EpochSampler(
@@ -371,5 +388,15 @@ def _resize(image: tv_tensors.Image, size: int) -> tv_tensors.Image:
 
 def _resize_mask(mask: tv_tensors.Mask, size: int, *, soft: bool = False) -> tv_tensors.Mask:
     # Averaged and cut at one half: a nearest-neighbour mask would lose parts of thin cracks.
-    smooth = transform.resize_image(mask.as_subclass(Tensor).float(), [size, size], antialias=True)
-    return tv_tensors.Mask(smooth if soft else (smooth >= 0.5).to(torch.uint8))
+    share = _shrink(mask == 1, size)
+    if soft:
+        return tv_tensors.Mask(share)
+    hard = (share >= 0.5).to(torch.uint8)
+    if (mask == IGNORED).any():  # what is not mostly background is not surely so
+        hard[(_shrink(mask > 0, size) >= 0.5) & (hard == 0)] = IGNORED
+    return tv_tensors.Mask(hard)
+
+
+def _shrink(where: Tensor, size: int) -> Tensor:
+    share: Tensor = transform.resize_image(where.as_subclass(Tensor).float(), [size, size], antialias=True)
+    return share

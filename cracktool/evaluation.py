@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from cracktool import __version__
+from cracktool.degradation import SCALE
 from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import EXTENSIONS, Mask, read_image, read_mask
 from cracktool.manifest import Entry, Manifest
@@ -83,6 +84,7 @@ class Row:
         lines: Matches of centre lines (clDice).
         histogram: Counts at every threshold.
         scores: All scores of this image by name.
+        scale: Side of truth and prediction over side of the image: 1, or 4 where the image is a degraded one.
         packed: The predicted mask, one bit per pixel, compressed.
     """
 
@@ -92,6 +94,7 @@ class Row:
     lines: Matches
     histogram: Histogram = field(repr=False)
     scores: Mapping[str, float]
+    scale: int
     packed: bytes = field(repr=False)
 
     @property
@@ -100,15 +103,20 @@ class Row:
         return self.entry.image
 
     @property
+    def shape_hw(self) -> tuple[int, int]:
+        """Height and width of truth and prediction, px."""
+        return self.scale * self.entry.height, self.scale * self.entry.width
+
+    @property
     def positive(self) -> bool:
         """Whether the truth has any crack."""
         return self.counts.tp + self.counts.fn > 0
 
     def mask(self) -> Mask:
-        """Return the predicted mask, bool (H, W)."""
+        """Return the predicted mask, bool of `shape_hw`."""
         bits = np.frombuffer(zlib.decompress(self.packed), np.uint8)
-        size = self.entry.height * self.entry.width
-        return np.unpackbits(bits, count=size).astype(bool).reshape(self.entry.height, self.entry.width)
+        height, width = self.shape_hw
+        return np.unpackbits(bits, count=height * width).astype(bool).reshape(height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +186,8 @@ class Report:
         return sum(row.positive for row in self.rows)
 
     def truth(self, row: Row) -> Mask:
-        """Read the true mask of one of the rows, bool (H, W); InputError where it is gone since."""
-        return read_truth(self.manifest, row.entry)
+        """Read the true mask of one of the rows, bool of its `shape_hw`; InputError where it is gone since."""
+        return read_truth(self.manifest, row.entry, scale=row.scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON. The same predictions give the same bytes."""
@@ -221,7 +229,8 @@ def evaluate(
 
     Args:
         manifest: The images to score, such as one split.
-        predictions: Entries with their levels uint8 (H, W) or the error met instead, in any order.
+        predictions: Entries with their levels uint8 (H, W), or (4 H, 4 W) where the images are degraded ones, or the
+            error met instead, in any order.
         origin: Where they come from. Scores over all thresholds are given for weights only.
         threshold: Crack from this probability on, between 0 and 1.
         tolerance_px: Radius of the tolerant scores.
@@ -330,17 +339,32 @@ def protocols(tolerance_px: float) -> dict[str, str]:
     }
 
 
-def read_truth(manifest: Manifest, entry: Entry) -> Mask:
-    """Read the true mask of an entry that has one or is labelled uncracked, bool (H, W).
+def read_truth(manifest: Manifest, entry: Entry, *, scale: int = 1) -> Mask:
+    """Read the true mask of an entry that has one or is labelled uncracked, bool (scale H, scale W).
+
+    Args:
+        manifest: The data set.
+        entry: One of its images, H x W px.
+        scale: Side of the mask over side of the image: 4 in a set made by ``crack prepare --degrade``.
 
     Raises:
-        InputError: The mask cannot be read, or is not of the size that the table says.
+        InputError: The mask cannot be read, or is not of that size.
     """
     path = manifest.mask_path(entry)
-    truth = read_mask(path) if path else np.zeros((entry.height, entry.width), bool)
-    if truth.shape != (entry.height, entry.width):
-        raise InputError(f"the true mask is {_size(truth)}, the table says {entry.width} x {entry.height}", path=path)
+    shape = scale * entry.height, scale * entry.width
+    truth = read_mask(path) if path else np.zeros(shape, bool)
+    if truth.shape != shape:
+        reason = f"the true mask is {_size(truth)}, expected {shape[1]} x {shape[0]}"
+        raise InputError(reason, path=path, remedy=_size_advice(truth.shape, entry, scale))
     return truth
+
+
+def _size_advice(found: tuple[int, ...], entry: Entry, scale: int) -> str:
+    if scale == 1 and found == (SCALE * entry.height, SCALE * entry.width):
+        return f"the photo is degraded: use a network that enlarges it by {SCALE}, such as csbsr_pspnet"
+    if scale != 1 and found == (entry.height, entry.width):
+        return f"the prediction has {scale} times the photo's sides: prepare the data set with --degrade"
+    return "prepare the data set again"
 
 
 def _unpredicted(image: str) -> Failure:
@@ -360,7 +384,8 @@ def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: fl
     try:
         if isinstance(levels, CrackError):
             raise levels
-        truth = read_truth(manifest, entry)
+        scale = SCALE if levels.shape == (SCALE * entry.height, SCALE * entry.width) else 1
+        truth = read_truth(manifest, entry, scale=scale)
         if levels.shape != truth.shape:
             raise InputError(f"the prediction is {_size(levels)}, the truth {_size(truth)}", path=entry.image)
     except CrackError as error:
@@ -379,6 +404,7 @@ def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: fl
         lines=lines,
         histogram=histogram,
         scores=_all_scores(counts, near, lines, radius),
+        scale=scale,
         packed=zlib.compress(np.packbits(mask).tobytes(), 1),
     )
 

@@ -60,15 +60,32 @@ def read_image(source: str | Path | bytes) -> Image:
     return _decode_pillow(data, name, "RGB")
 
 
+def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
+    """Read a picture as grey uint8 (height, width).
+
+    Args:
+        source: A file, or the bytes of one. Colour is reduced to grey.
+
+    A 16-bit picture without a value above 255 is taken as it is; any other is reduced to its upper 8 bits.
+
+    Raises:
+        InputError: As in `read_image`.
+
+    Example:
+        >>> read_grey(encode_png(np.array([[0, 128, 255]], np.uint8)))
+        array([[  0, 128, 255]], dtype=uint8)
+    """
+    data, name = _read_bytes(source)
+    return _decode_pillow(data, name, "L")
+
+
 def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: bool = False) -> Mask:
     """Read a mask as bool (height, width), True on crack.
 
     Args:
-        source: A file, or the bytes of one. Colour is reduced to grey first.
+        source: A file, or the bytes of one, read as `read_grey` does.
         threshold: Grey values from here on, 1 to 255, are crack. Masks that went through JPEG need 128.
         inverted: The crack is dark in this file.
-
-    A 16-bit mask without a value above 255 is taken as it is; any other is reduced to its upper 8 bits.
 
     Raises:
         InputError: As in `read_image`.
@@ -77,8 +94,7 @@ def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: boo
         >>> read_mask(encode_png(np.array([[0, 127, 128, 255]], np.uint8)))
         array([[False, False,  True,  True]])
     """
-    data, name = _read_bytes(source)
-    grey = _decode_pillow(data, name, "L")
+    grey = read_grey(source)
     return (grey < threshold) if inverted else (grey >= threshold)
 
 

@@ -109,8 +109,8 @@ def choose_rows(rows: Sequence[Row], count: int | None) -> list[Row]:
 def draw_comparison(report: Report, row: Row) -> Image:
     """Draw photo, truth and prediction side by side; found, missed and false pixels have their own colours.
 
-    Large photos are scaled down to panels of 640 px; a hairline stays visible, because a pixel of the panel takes the
-    colour of any crack below it.
+    A degraded photo is enlarged to the size of its masks, each of its pixels a square. Large pictures are scaled down
+    to panels of 640 px; a hairline stays visible, because a pixel of the panel takes the colour of any crack below it.
 
     Returns:
         RGB uint8 (height, width, 3).
@@ -120,6 +120,7 @@ def draw_comparison(report: Report, row: Row) -> Image:
     """
     photo = read_image(report.manifest.image_path(row.entry))
     truth, mask = report.truth(row), row.mask()
+    photo = photo.repeat(row.scale, axis=0).repeat(row.scale, axis=1)
     if photo.shape[:2] != mask.shape:
         raise InputError(f"the photo has shape {photo.shape[:2]}, its mask {mask.shape}", path=row.image)
     small = _fit(photo, _PANEL)
@@ -213,9 +214,9 @@ def _per_image_csv(report: Report) -> str:
     names = list(report.rows[0].scores)
     writer.writerow(["image", "group", "height", "width", "positive", "tp", "fp", "fn", "tn", *names])
     for row in report.rows:
-        entry, counts = row.entry, asdict(row.counts).values()
+        counts = asdict(row.counts).values()
         scores = [f"{row.scores[name]:.6f}" for name in names]
-        writer.writerow([row.image, entry.group, entry.height, entry.width, int(row.positive), *counts, *scores])
+        writer.writerow([row.image, row.entry.group, *row.shape_hw, int(row.positive), *counts, *scores])
     return text.getvalue()
 
 

@@ -49,7 +49,7 @@ HOMES = {  # heavy dependency -> floors or modules that may import it
     "onnxruntime": {"export", "inference.network"},
     "matplotlib": {"report"},
     "scipy": {"metrics", "datasets.cfd"},
-    "skimage": {"metrics", "losses"},
+    "skimage": {"metrics", "losses", "training.pseudo"},
     "typer": {"cli"},
     "rich": {"cli"},
     "tqdm": {"cli"},

@@ -67,13 +67,16 @@ def prepare(
 ) -> Prepared:
     """Turn a raw data set into the one form that the rest of the package reads.
 
+    Degraded, the photos of ``images/`` are blurred and small, the masks 4 times their sides, and ``kernels/NAME.npy``
+    holds what blurred each; such a set is scored with networks that enlarge.
+
     A second run changes nothing; a run that was interrupted goes on where it stopped.
 
     Args:
         layout: A name in `cracktool.datasets.LAYOUTS`.
         source: The raw folder; None for ``raw/LAYOUT``.
         out: Where ``images/``, ``masks/`` and ``manifest.csv`` go.
-        options: Splits and the reading of masks.
+        options: Splits, the reading of masks, and whether photos are degraded.
         jobs: Threads; None for one per processor, 8 at most.
         dry_run: Read everything, write nothing.
         progress: Called in this thread with the numbers of images done and of all.
@@ -93,8 +96,8 @@ def prepare(
     raw = known.reader(_find_source(layout, known, source, out), options)
     published = {item.split for item in raw.items if item.split}
     shares = fractions(published, options, known.fractions, layout)
-    tasks = _tasks(raw.items)
-    _refuse_foreign(out, {task.name for group in tasks for task in group})
+    tasks = _tasks(raw.items, options)
+    _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     failures = list(raw.failures)
     results = _run(tasks, None if dry_run else out, _threads(jobs), progress)
     done = _collect(results, failures, raw.notes)
@@ -149,20 +152,26 @@ def _threads(jobs: int | None) -> int:
     return jobs or min(8, os.cpu_count() or 1)
 
 
-def _tasks(items: Sequence[RawItem]) -> list[list[Task]]:
+def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]]:
     """Return the work of one thread each: the neighbours of one source, so a photo is decoded once for its crops."""
-    named = [Task(item=item, name=name) for item, name in zip(items, unique_names(items), strict=True)]
+    blur_seed = options.seed if options.degrade else None
+    names = unique_names(items)
+    named = [Task(item=item, name=name, blur_seed=blur_seed) for item, name in zip(items, names, strict=True)]
     return [list(group) for _, group in groupby(named, key=lambda task: task.item.source)]
 
 
-def _refuse_foreign(out: Path, names: set[str]) -> None:
+def _refuse_foreign(out: Path, names: set[str], *, degraded: bool) -> None:
     """Raise OutputError where the output folder holds pictures or a table of another data set."""
     if out.exists() and not out.is_dir():
         raise OutputError("is a file, expected a folder", path=out)
-    present = [path for part in ("images", "masks") for path in sorted((out / part).glob("[!.]*"))]
+    parts = ("images", "masks", "kernels")
+    present = [path for part in parts for path in sorted((out / part).glob("[!.]*"))]
     if (out / FILE_NAME).exists():
         present += [out / entry.image for entry in _own_table(out / FILE_NAME)]
-    foreign = [path for path in present if path.stem not in names or path.parent.name not in ("images", "masks")]
+    ours = parts if degraded else parts[:2]
+    foreign = [path for path in present if path.stem not in names or path.parent.name not in ours]
+    if degraded:
+        foreign += [path for path in present if path.suffix.lower() == ".jpg"]  # a sharp photo
     if foreign:
         raise OutputError(
             f"holds another data set: {len(foreign)} files that this run does not make, first {foreign[0].name}",

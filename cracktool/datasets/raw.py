@@ -25,12 +25,13 @@ class PrepareOptions:
     Args:
         val: Share of the images, 0 to 1, that becomes the val split; None for the layout's own habit.
         test: The same for the test split.
-        seed: Of the split: the same seed gives the same split.
+        seed: Of the split and of the blur: the same seed gives the same ones.
         masks: Folder of the masks, where it does not lie beside the images.
         mask_threshold: Grey values from here on, 1 to 255, are crack.
         inverted: The crack is dark in the masks.
         count: How many images to make, for a layout that makes them; None for its habit.
         size: Their height and width in px; None for its habit.
+        degrade: Store photos blurred and at a quarter of their size beside sharp masks, to score networks that restore.
 
     Raises:
         UsageError: A value is out of its range.
@@ -48,6 +49,7 @@ class PrepareOptions:
     inverted: bool = False
     count: int | None = None
     size: tuple[int, int] | None = None
+    degrade: bool = False
 
     def __post_init__(self) -> None:
         for name, share in (("val", self.val), ("test", self.test)):

@@ -6,15 +6,16 @@ Writes whole files or none and never overwrites; knows nothing about splits and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cracktool.datasets.degrading import degraded
 from cracktool.datasets.duplicates import Fingerprint, fingerprint
 from cracktool.datasets.raw import RawItem
-from cracktool.errors import InputError, OutputError
+from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 from cracktool.images import Image, Mask, encode_png, read_image, read_mask
 from cracktool.manifest import Label
@@ -29,10 +30,12 @@ class Task:
     Args:
         item: The image in its raw form.
         name: File name without extension, unique in the data set.
+        blur_seed: Store the photo blurred and small, by a kernel that this seed and the name draw; None as it is.
     """
 
     item: RawItem
     name: str
+    blur_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +47,11 @@ class Stored:
         kept: False where it is no part of the data set; the rest then means nothing.
         image: Path below the output folder.
         mask: The same for its mask; empty where there is none.
-        shape_hw: Height and width in px.
+        shape_hw: Height and width of the image in px; the mask has 4 times these where the photo was blurred.
         crack_fraction: Share of crack pixels, 0 to 1; -1 without a mask.
         label: cracked, uncracked or unknown.
         sha1: SHA-1 of the image file.
-        look: For finding near-duplicates.
+        look: Of the sharp image, for finding near-duplicates.
     """
 
     task: Task
@@ -87,25 +90,39 @@ def store(task: Task, out: Path | None) -> Stored:
     crack_px = -1 if mask is None else int(np.count_nonzero(mask))
     if mask is not None and crack_px < task.item.min_crack_px:
         return Stored(task=task, kept=False)
-    for path, content in picture[2].items() if len(picture) == 3 else ():
-        _put_bytes(out and out / path, content)
+    look = fingerprint(image)
+    files = picture[2] if len(picture) == 3 else {}
+    if task.blur_seed is not None:
+        image, mask, kernel = _degraded(task, image, mask, task.blur_seed)
+        files = {**files, **kernel}
     name, sha1 = _put_image(task, image, out)
-    return Stored(
+    stored = Stored(
         task=task,
         kept=True,
         image=f"images/{name}",
         mask="" if mask is None else _put_mask(task, mask, out),
         shape_hw=(image.shape[0], image.shape[1]),
-        crack_fraction=-1.0 if mask is None else crack_px / mask.size,
-        label=task.item.label if mask is None else ("cracked" if crack_px else "uncracked"),
+        crack_fraction=-1.0 if mask is None else np.count_nonzero(mask) / mask.size,
+        label=task.item.label if mask is None else ("cracked" if mask.any() else "uncracked"),
         sha1=sha1,
-        look=fingerprint(image),
+        look=look,
     )
+    for path, content in files.items():
+        _put_bytes(out and out / path, content)
+    return stored
+
+
+def _degraded(task: Task, image: Image, mask: Mask | None, seed: int) -> tuple[Image, Mask | None, Mapping[str, bytes]]:
+    try:
+        return degraded(task.name, image, mask, seed)
+    except UsageError as error:  # this photo is too small; the others are done
+        raise InputError(error.reason, path=task.item.file or task.item.source) from error
 
 
 def _put_image(task: Task, image: Image, out: Path | None) -> tuple[str, str]:
     """Write the image unless it is there; return its file name and SHA-1."""
-    data = task.item.file.read_bytes() if task.item.file else b""
+    copied = task.item.file if task.blur_seed is None else None
+    data = copied.read_bytes() if copied else b""
     extension = next((extension for magic, extension in _COPIED if data.startswith(magic)), "")
     name = task.name + (extension or ".png")
 

@@ -13,7 +13,7 @@ from typing import Any
 from cracktool.errors import UsageError, did_you_mean
 from cracktool.models.crackformer import CrackFormer2
 from cracktool.models.crackrefinenet import CrackRefineNet
-from cracktool.models.csbsr import CSBSR, CSBSRPSPNet, joint_loss
+from cracktool.models.csbsr import CSBSR, BicubicPSPNet, CSBSRPSPNet, joint_loss
 from cracktool.models.encoder import encoder_names, encoder_statistics, without_memory
 from cracktool.models.fcdensenet import FCDenseNet
 from cracktool.models.hrnet_ocr import HRNetOCR
@@ -89,6 +89,9 @@ SYSTEMS: dict[str, System] = {
     "csbsr_unet": System(partial(_csbsr, KhanhhaVGG), _CSBSR, **_AS_THEY_ARE),
     "csbsr_hrnet_ocr": System(partial(_csbsr, partial(HRNetOCR, regions=1, form="openseg")), _CSBSR, **_AS_THEY_ARE),
     "csbsr_crackformer2": System(partial(_csbsr, _crackformer2_untaught), _CSBSR, **_AS_THEY_ARE),
+    "bicubic_pspnet": System(
+        BicubicPSPNet, "bicubic enlargement before the PSPNet of CSBSR, its baseline", **_AS_THEY_ARE
+    ),
     "weak_unet_resnet50": System(WeakUNet, "github.com/Skamlo/crack-image-segmentation"),
     "patch_resnet50": System(PatchClassifier, "after Koenig et al. 2021, arXiv 2109.00456"),
 }

@@ -2,7 +2,8 @@
 
 "Joint Learning of Blind Super-Resolution and Crack Segmentation for Realistic Degraded Images", IEEE TIM 73, 5013816:
 KBPN restores the photo, a detector finds the cracks, one loss teaches both. Also the paper's own detector, a PSPNet
-(Zhao et al. 2017, arXiv 1612.01105) over a dilated ResNet-34, and that loss. Layer names are the authors'.
+(Zhao et al. 2017, arXiv 1612.01105) over a dilated ResNet-34, that detector behind a bicubic enlargement as a baseline,
+and that loss. Layer names are the authors'.
 
 Shapes of `CSBSR` for a photo (B, 3, h, w):
 
@@ -145,6 +146,35 @@ class CSBSRPSPNet(PaddedModel):
         if self.training:
             return logits, _enlarge_probabilities(self.aux(middle), x)
         return logits
+
+
+class BicubicPSPNet(PaddedModel):
+    """The baseline of CSBSR: its PSPNet behind a bicubic enlargement by 4 in place of KBPN, all else alike.
+
+    Takes RGB from 0 to 1, not normalised, of any size. The enlarged picture is clipped and normalised over its whole
+    area, as CSBSR does with the restored one.
+
+    Args:
+        pretrained: Load the ResNet-34's ImageNet weights.
+
+    Raises:
+        WeightsError: The pretrained weights could not be had.
+
+    Example:
+        >>> BicubicPSPNet().eval()(torch.rand(1, 3, 9, 15)).shape
+        torch.Size([1, 1, 36, 60])
+    """
+
+    def __init__(self, *, pretrained: bool = False) -> None:
+        super().__init__(stride=1, scale=SCALE)
+        self.segmentation_model = CSBSRPSPNet(pretrained=pretrained)
+
+    def forward_padded(self, x: Tensor) -> Outputs:
+        """Return logits (B, 1, 4 H, 4 W); in training those of the detector's auxiliary output behind them."""
+        size = (SCALE * x.shape[-2], SCALE * x.shape[-1])
+        enlarged = F.interpolate(x, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+        outputs: Outputs = self.segmentation_model(normalise_instances(enlarged))
+        return outputs
 
 
 class PyramidPooling(nn.Module):

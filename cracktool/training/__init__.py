@@ -2,13 +2,24 @@
 
 Prints nothing; the caller shows the events. A run folder holds ``config.toml`` (resolved settings), ``metrics.csv`` and
 ``curves.png`` (one row per epoch), ``first_batch.png``, ``best.safetensors`` (best crack IoU on the validation split),
-``last.safetensors`` and ``last.pt`` (the state that ``resume`` continues from).
+``last.safetensors`` and ``last.pt`` (the state that ``resume`` continues from); where a teacher makes them, also the
+pseudo-masks, in ``pseudo/``.
 """
 
 from __future__ import annotations
 
-from cracktool.training.events import EpochEnded, Event, Finished, Started, Stepped
+from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Started, Stepped
 from cracktool.training.loop import train
 from cracktool.training.state import build_optimizer, learning_rate
 
-__all__ = ["EpochEnded", "Event", "Finished", "Started", "Stepped", "build_optimizer", "learning_rate", "train"]
+__all__ = [
+    "EpochEnded",
+    "Event",
+    "Finished",
+    "Labelled",
+    "Started",
+    "Stepped",
+    "build_optimizer",
+    "learning_rate",
+    "train",
+]

@@ -21,6 +21,14 @@ class Started:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The teacher made one more of the pseudo-masks that are learned from."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stepped:
     """One batch was learned."""
 
@@ -34,7 +42,7 @@ class Stepped:
 class EpochEnded:
     """One pass and its validation are done and saved.
 
-    Scores are of the crack class, pooled over the pixels of the split; counted in images where only labels teach.
+    Scores are of the crack class, pooled over the pixels of the split; counted in images where masks may not be opened.
     """
 
     epoch: int
@@ -56,4 +64,4 @@ class Finished:
     epoch: int
 
 
-Event = Started | Stepped | EpochEnded | Finished
+Event = Started | Labelled | Stepped | EpochEnded | Finished

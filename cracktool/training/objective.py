@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from cracktool.config import TrainConfig
+from cracktool.data import IGNORED
 from cracktool.errors import UsageError
 from cracktool.losses import Loss, boundary_share, combine, supervise
 from cracktool.models import CSBSR, POOLINGS, Outputs, PaddedModel, joint_loss
@@ -17,13 +19,16 @@ from cracktool.models import CSBSR, POOLINGS, Outputs, PaddedModel, joint_loss
 Objective = Callable[[PaddedModel, Tensor, list[Tensor]], Tensor]
 """Network, normalised images (B, 3, H, W) and targets as `cracktool.data.Samples` gives them -> one number."""
 
+SURELY_BACKGROUND = -30.0
+"""Logit that stands where a pixel is ignored: a probability of 1e-13, far below what any loss can tell from 0."""
+
 
 def build_objective(config: TrainConfig, epoch: int) -> Objective:
     """Return the objective of one epoch, counted from 0: a function of the settings alone, so that resuming repeats it.
 
-    Where masks teach, it is the loss of the main output plus ``aux_weight`` times that of each auxiliary one. Where
-    the label of the image is all there is, the main logits are pooled to one per image first. Where samples are
-    degraded, restoring them is learned too.
+    Where masks teach, it is the loss of the main output plus ``aux_weight`` times that of each auxiliary one; where
+    these are pseudo-masks, it is the loss `without_ignored` pixels. Where the label of the image is all there is, the
+    main logits are pooled to one per image first. Where samples are degraded, restoring them is learned too.
 
     Raises:
         UsageError: The settings name an unknown loss.
@@ -34,6 +39,8 @@ def build_objective(config: TrainConfig, epoch: int) -> Objective:
         return _of_labels(loss, config.pooling)
     if config.degrade:
         return _of_restoring(loss, config, beta=0 if epoch < config.restore_epochs else config.beta)
+    if config.supervision == "pseudo":
+        loss = without_ignored(loss)
     supervised = supervise(loss, aux_weight=config.aux_weight)
 
     def of_masks(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
@@ -52,10 +59,14 @@ def _of_labels(loss: Loss, pooling: str) -> Objective:
 
 
 def _of_restoring(loss: Loss, config: TrainConfig, *, beta: float) -> Objective:
+    supervised = supervise(loss, aux_weight=config.aux_weight)
+
     def of_restoring(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
-        if not isinstance(model, CSBSR):
+        if model.scale == 1:
             raise UsageError(f"{config.model} restores no photos", remedy="set degrade=false, or use a csbsr_ model")
         mask, sharp, kernel = targets
+        if not isinstance(model, CSBSR):  # it enlarges, but has no restored photo to compare
+            return supervised(model(x), mask.float())
         return joint_loss(
             model,
             x,
@@ -68,6 +79,28 @@ def _of_restoring(loss: Loss, config: TrainConfig, *, beta: float) -> Objective:
         )
 
     return of_restoring
+
+
+def without_ignored(loss: Loss) -> Loss:
+    """Return a loss to which pixels with the target `IGNORED` give no gradient, and no more than rounding.
+
+    They stand there as background that was surely found, which adds nothing to the numerator or denominator of an
+    overlap. They do count as pixels: `bce` and the other means over all pixels become smaller by the share of ignored
+    pixels. So each sure pixel weighs the same in all images, however many of its neighbours are ignored; divided by
+    the sure pixels alone, an image of few of them would shout. They also count as background where `balanced_bce` and
+    `generalised_dice` weigh the classes by size.
+
+    Example:
+        >>> logits, target = torch.zeros(1, 1, 1, 2), torch.tensor([1.0, 2.0]).view(1, 1, 1, 2)
+        >>> without_ignored(combine("bce"))(logits, target)
+        tensor(0.3466)
+    """
+
+    def of_sure_pixels(logits: Tensor, target: Tensor) -> Tensor:
+        ignored = target == IGNORED
+        return loss(torch.where(ignored, SURELY_BACKGROUND, logits), torch.where(ignored, 0, target))
+
+    return of_sure_pixels
 
 
 def image_logits(outputs: Outputs, pooling: str) -> Tensor:
