@@ -18,6 +18,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+from cracktool.files import replace_file
+from cracktool.images import encode_jpeg, read_image
 from cracktool.weights import DEFAULT_NAME, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -55,7 +60,10 @@ def main() -> None:
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
     crack("train", "--recipe", "default", "-o", "runs/default", "--resume")
     crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
-    ship(Path("runs/finetune/best.safetensors"))
+    crack("train", "--recipe", "default_pavement", "-o", "runs/pavement", "--resume")
+    crack("train", "--recipe", "default_polish", "-o", "runs/polish", "--resume")
+    ship(Path("runs/polish/best.safetensors"))
+    draw()
 
 
 def ship(trained: Path) -> None:
@@ -69,6 +77,17 @@ def ship(trained: Path) -> None:
         shipped["origin"]["name"] = DEFAULT_NAME
         (WEIGHTS / "scores").mkdir(exist_ok=True)
         (WEIGHTS / "scores" / f"{name}.json").write_text(json.dumps(shipped, indent=1, ensure_ascii=False) + "\n")
+
+
+def draw() -> None:
+    """Draw the picture of the README: an example photo beside what the command makes of it."""
+    examples = WEIGHTS.parent / "examples"
+    crack("infer", examples / "photos" / "map_cracking.jpg", "-o", "masks", "--overlay", "--overwrite")
+    pair = np.hstack(
+        [read_image(examples / "photos" / "map_cracking.jpg"), read_image(Path("masks/map_cracking.overlay.jpg"))]
+    )
+    small = cv2.resize(pair, (1200, 450), interpolation=cv2.INTER_AREA)
+    replace_file(examples / "overlay.jpg", encode_jpeg(small))
 
 
 def crack(*args: object) -> str:

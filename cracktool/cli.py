@@ -273,7 +273,8 @@ def train(
 def _list_models() -> None:
     from cracktool.models import FAMILIES, LISTED, describe
 
-    _table([("model", "parameters", "stride", "source"), *map(describe, LISTED)], sys.stdout)
+    header = ("model", "parameters", "GMACs at 512", "CPU time", "stride", "source")
+    _table([header, *map(describe, LISTED)], sys.stdout)
     _tell(f"Any {' or '.join(f'{family}_ENCODER' for family in FAMILIES)} with an encoder of timm works likewise.")
 
 

@@ -238,6 +238,46 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     assert report["origin"]["digest"]
 
 
+def test_a_network_that_enlarges_is_scored_on_degraded_photos(crack, tmp_path, monkeypatch):
+    from torch.nn import functional as F
+
+    from cracktool import models
+    from cracktool.weights import Card, save_weights
+
+    class DarkIsCrack(models.PaddedModel):
+        def __init__(self, *, scale=4, pretrained=False):
+            super().__init__(stride=1, scale=scale)
+
+        def forward_padded(self, x):
+            return F.interpolate(50 * (0.3 - x[:, :1]), scale_factor=float(self.scale))
+
+    monkeypatch.setitem(models.SYSTEMS, "dark", models.System(DarkIsCrack, "here", (0, 0, 0), (1, 1, 1)))
+    for scale in (1, 4):
+        card = Card(model="dark", model_args={"scale": scale}, mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=scale)
+        save_weights(tmp_path / f"{scale}.safetensors", {}, card)
+    picture, mask = np.full((66, 83, 3), 200, np.uint8), np.zeros((66, 83), np.uint8)
+    picture[:, 24:48], mask[:, 24:48] = 10, 255
+    for kind, content in (("images", picture), ("masks", mask)):
+        (tmp_path / "raw" / kind).mkdir(parents=True)
+        Image.fromarray(content).save(tmp_path / "raw" / kind / "a.png")
+    data, out = tmp_path / "data", tmp_path / "report"
+    set_ = ("prepare", "folder", tmp_path / "raw", "-o", data, "--val", "0", "--test", "1", "--degrade", "--seed", "3")
+    assert crack(*set_)[:2] == (0, f"{data / 'manifest.csv'}\n")
+    code, printed, err = crack("eval", data, "--weights", tmp_path / "4.safetensors", "-o", out, "--json")
+    assert code == 0, err
+    report = json.loads(printed)
+    assert sum(report["counts"].values()) == 64 * 80
+    assert report["scores"]["iou"]["pooled"] > 0.8
+    assert read_image(out / "figures" / "a.png").shape[1] > 3 * 8 * 80
+    code, _, err = crack("infer", data / "images", "-o", tmp_path / "masks", "--weights", tmp_path / "4.safetensors")
+    assert code == 0
+    code, printed, _ = crack("eval", data, "--masks", tmp_path / "masks", "--json", "-q")
+    assert (code, json.loads(printed)["counts"]) == (0, report["counts"])
+    code, printed, err = crack("eval", data, "--weights", tmp_path / "1.safetensors", "-q")
+    assert (code, printed, len(err.splitlines())) == (1, "", 1)
+    assert "use a network that enlarges it by 4, such as csbsr_pspnet" in err
+
+
 def test_masks_are_scored_where_torch_is_missing(tmp_path):
     picture = tmp_path / "raw" / "images" / "a.png"
     for kind in ("images", "masks"):
@@ -267,8 +307,9 @@ def test_list_models(crack):
     code, printed, _ = crack("train", "--list-models")
     rows = [line.split("\t") for line in printed.splitlines()]
     assert code == 0
-    assert rows[0] == ["model", "parameters", "stride", "source"]
-    assert ["unet_resnet101", "51.5 M", "32"] in [row[:3] for row in rows]
+    assert rows[0] == ["model", "parameters", "GMACs at 512", "CPU time", "stride", "source"]
+    assert ["unet_resnet101", "51.5 M", "62"] in [row[:3] for row in rows]
+    assert [row[3] for row in rows if row[0] == "unet_resnet18"] == ["1"]
 
 
 def test_export_then_infer(crack, photos, tmp_path):

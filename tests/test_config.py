@@ -140,6 +140,8 @@ RANGES = {
     "data_weights": [[1.0, 2.0], [0.0], [-1.0]],
     "seed": [-1, 2**32],
     "poly_power": [0.0, -1.0],
+    "pseudo_share": [0.0, 1.1],
+    "pseudo_band": [[0.0, 0.5], [0.5, 0.4], [0.5, 1.0]],
     "augment.hflip": [-0.1, 1.1],
     "augment.vflip": [-0.1, 1.1],
     "augment.quarter_turns": [-0.1, 1.1],
@@ -163,9 +165,13 @@ def test_ranges(name, value):
 
 
 def test_every_number_has_a_range():
-    numbers = {each.name for each in fields(TrainConfig) if each.type in ("int", "float", "tuple[float, ...]")}
+    kinds = ("int", "float", "tuple[float, ...]", "tuple[float, float]")
+    numbers = {each.name for each in fields(TrainConfig) if each.type in kinds}
     numbers |= {f"augment.{each.name}" for each in fields(Augment)}
     assert numbers <= set(RANGES)
+
+
+PSEUDO = ["supervision=pseudo", "teacher=runs/weak", "select=last"]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +182,12 @@ def test_every_number_has_a_range():
         (["soft_masks=true"], "soft_masks has no effect with fit = crop.*fit=resize"),
         (["supervision=image"], "a cut-out need not have the label of its image.*fit=resize"),
         (["supervision=image", "fit=resize", "degrade=true"], "degrade needs masks to learn from"),
+        ([*PSEUDO, "teacher="], "pseudo-masks need a teacher.*teacher=runs/weak"),
+        (["teacher=runs/weak"], "a teacher has no effect with supervision = pixels.*set supervision=pseudo"),
+        (["teacher=a", "supervision=image", "fit=resize"], "a teacher has no effect with supervision = image"),
+        ([*PSEUDO, "degrade=true"], "degrade needs masks to learn from"),
+        ([*PSEUDO, "fit=resize", "soft_masks=true"], "pseudo-masks are never soft.*soft_masks=false"),
+        ([*PSEUDO, "select=iou"], "no mask may choose among the epochs.*select=last"),
         (["degrade=true", "size=130"], "size is 130, but a quarter of it must be whole"),
         (['data=["a", "b"]', "data_weights=[1]"], "data_weights is .*one value for each of the 2 data sets"),
     ],

@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from cracktool import export
+from cracktool.config import read_recipe
 from cracktool.degradation import Degradation, degrade
 from cracktool.errors import UsageError
-from cracktool.models import csbsr, kbpn
+from cracktool.models import build_model, csbsr, kbpn, model_statistics
 from cracktool.models.csbsr import (
     CSBSR,
+    BicubicPSPNet,
     CSBSRPSPNet,
     blur_and_shrink,
     crack_weights,
@@ -270,6 +272,59 @@ def test_it_can_be_exported(model, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "CHECKED_SIZES", ((1, 8, 8), (2, 7, 5), (1, 1, 1)))
     card = Card(model="csbsr", mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=4)
     exported = export.export_onnx(Checkpoint(model.eval(), card, ""), tmp_path / "csbsr.onnx")
+    assert exported.difference < 1e-4
+
+
+# The baseline
+
+
+@pytest.fixture
+def baseline(monkeypatch):
+    monkeypatch.setattr(csbsr, "CSBSRPSPNet", lambda *, pretrained: Detector())
+    return BicubicPSPNet()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9)])
+def test_the_baseline_finds_cracks_in_the_photo_enlarged_clipped_and_normalised(baseline, size):
+    x = (photos(*size) > 0.5).float()  # bicubic interpolation leaves 0 to 1 at hard edges
+    plain = F.interpolate(x, scale_factor=4, mode="bicubic", align_corners=False)
+    assert size == (1, 1) or plain.min() < 0
+    with torch.no_grad():
+        logits = baseline.eval()(x)
+        assert torch.allclose(baseline.segmentation_model.shown, normalise_instances(plain.clamp(0, 1)), atol=1e-5)
+        assert torch.equal(logits, baseline.segmentation_model(baseline.segmentation_model.shown))
+        outputs = baseline.train()(x)
+    assert [each.shape for each in outputs] == [(1, 1, 4 * size[0], 4 * size[1])] * 2
+    assert (baseline.stride, baseline.scale) == (1, 4)
+
+
+def test_the_baseline_has_the_detector_of_csbsr_and_its_range_of_input(monkeypatch):
+    asked = []
+    real = csbsr.build_encoder
+    monkeypatch.setattr(csbsr, "build_encoder", lambda name, *, pretrained: asked.append(pretrained) or real(name))
+    with torch.device("meta"):
+        network = build_model("bicubic_pspnet", pretrained=True)
+        detector = CSBSRPSPNet()
+    assert asked == [True, False]
+    assert type(network.segmentation_model) is CSBSRPSPNet
+    assert list(network.state_dict()) == [f"segmentation_model.{name}" for name in detector.state_dict()]
+    assert model_statistics("bicubic_pspnet") == model_statistics("csbsr_pspnet") == ((0, 0, 0), (1, 1, 1))
+
+
+def test_the_recipe_of_the_baseline_is_that_of_csbsr_but_for_restoring():
+    ours, theirs = read_recipe("bicubic_pspnet"), read_recipe("csbsr_pspnet")
+    restoring = {"model": "csbsr_pspnet", "beta": 0.3, "restore_epochs": 1}
+    assert {**ours, **restoring} == theirs
+    assert ours["model"] == "bicubic_pspnet"
+    assert not {"beta", "restore_epochs"} & set(ours)
+
+
+@pytest.mark.slow
+def test_the_baseline_can_be_exported(baseline, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    monkeypatch.setattr(export, "CHECKED_SIZES", ((1, 8, 8), (2, 7, 5), (1, 1, 1)))
+    card = Card(model="bicubic_pspnet", mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=4)
+    exported = export.export_onnx(Checkpoint(baseline.eval(), card, ""), tmp_path / "bicubic.onnx")
     assert exported.difference < 1e-4
 
 

@@ -249,6 +249,60 @@ def test_a_predictor_sees_only_what_can_be_scored(data):
     }
 
 
+def enlarged(mask):
+    return mask.repeat(4, axis=0).repeat(4, axis=1)
+
+
+@pytest.fixture
+def degraded(data):
+    """The same images as if they were degraded: true masks of 4 times their sides."""
+    for each in data.entries:
+        if each.mask:
+            write_mask(data.folder / each.mask, enlarged(TRUTHS[Path(each.image).stem]))
+    return data
+
+
+def test_a_degraded_image_is_scored_at_the_size_of_its_truth(degraded):
+    line = np.zeros((32, 40), bool)
+    line[12:14] = True  # the upper half of the 4 rows of the truth
+    predictions = [(each, enlarged(levels)) for each, levels in perfect(degraded)]
+    predictions[0] = predictions[0][0], line.astype(np.uint8) * 255
+    report = evaluate(degraded, predictions, origin=WEIGHTS)
+    assert report.failures == ()
+    assert report.counts == Counts(tp=80 + 1280, fp=0, fn=80, tn=1120 + 2 * 1280)
+    assert [row.scores["iou"] for row in report.rows] == [0.5, 1, 1, 1]
+    np.testing.assert_array_equal(report.rows[0].mask(), line)
+    np.testing.assert_array_equal(report.truth(report.rows[0]), enlarged(TRUTHS["line"]))
+    assert report.truth(report.rows[3]).shape == report.rows[3].mask().shape == (32, 40)  # known by its label alone
+
+
+def test_masks_of_four_times_the_side_are_read_for_degraded_images(degraded, tmp_path):
+    for each, levels in perfect(degraded):
+        write_mask(tmp_path / "out" / f"{Path(each.image).stem}.png", enlarged(levels) > 0)
+    (tmp_path / "out" / "sub").mkdir()
+    (tmp_path / "out" / "full.png").rename(tmp_path / "out" / "sub" / "full.png")
+    report = evaluate(degraded, predictions_from_masks(degraded, tmp_path / "out"), origin=masks_origin("out"))
+    assert (report.failures, report.scores["iou"].pooled) == ((), 1)
+
+
+def test_predictions_of_another_size_than_the_truth_are_told_what_to_do(degraded):
+    line, full = degraded.entries[:2]
+    write_mask(degraded.folder / full.mask, TRUTHS["full"])
+    small, large = np.zeros(SHAPE, np.uint8), np.zeros((32, 40), np.uint8)
+    degraded = Manifest(degraded.folder, (line, full, degraded.entries[3]))
+    clean = (degraded.entries[2], small)
+    report = evaluate(degraded, [(line, small), (full, large), clean], origin=WEIGHTS)
+    path = degraded.folder / "masks"
+    assert [str(failure.error) for failure in report.failures] == [
+        f"{path / 'line.png'}: the true mask is 40 x 32 px, expected 10 x 8 "
+        "(the photo is degraded: use a network that enlarges it by 4, such as csbsr_pspnet)",
+        f"{path / 'sub' / 'full.png'}: the true mask is 10 x 8 px, expected 40 x 32 "
+        "(the prediction has 4 times the photo's sides: prepare the data set with --degrade)",
+    ]
+    twice = evaluate(degraded, [(full, np.zeros((16, 20), np.uint8)), clean], origin=WEIGHTS)
+    assert "the prediction is 20 x 16 px, the truth 10 x 8 px" in str(twice.failures[1].error)
+
+
 def test_rows_keep_the_predicted_mask(data):
     report = evaluate(data, perfect(data), origin=WEIGHTS)
     for row in report.rows:

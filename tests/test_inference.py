@@ -362,7 +362,8 @@ def test_memory_stays_flat_over_many_photos():
         process.memory_info().rss
         for _ in Predictor(tiny_network()).stream(range(500), lambda index: images[index % 4].copy())
     ]
-    assert max(resident[100:]) - resident[100] < 16 * 2**20
+    early, late = np.median(resident[100:200]), np.median(resident[-100:])
+    assert late - early < 4 * 2**20  # every fifth photo kept would be 5.6 MiB
 
 
 @pytest.mark.gpu

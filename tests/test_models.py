@@ -11,8 +11,18 @@ import torch
 from torch import nn
 
 from cracktool.errors import UsageError, WeightsError
+from cracktool.export import export_onnx
+from cracktool.losses import combine, supervise
 from cracktool.models import FAMILIES, LISTED, SYSTEMS, PaddedModel, build_model, describe, encoder, model_statistics
-from cracktool.models.encoder import build_encoder, encoder_channels, encoder_names, encoder_strides
+from cracktool.models.costs import count, read_costs
+from cracktool.models.encoder import (
+    build_encoder,
+    encoder_channels,
+    encoder_names,
+    encoder_strides,
+    without_memory,
+)
+from cracktool.weights import Card, Checkpoint
 
 SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
 NAMES = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in LISTED]
@@ -58,6 +68,35 @@ def test_learning_reaches_every_parameter(name):
     sum(each.square().mean() for each in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
     unmoved = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not unmoved
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_twenty_steps_lower_the_loss(name):
+    model = build_model(name).train()
+    x, truth = picture(64 // model.scale, 64 // model.scale, batch=2).sigmoid(), torch.zeros(2, 1, 64, 64)
+    truth[..., 20:40] = 1
+    x[..., 20 // model.scale : 40 // model.scale] /= 4
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loss = supervise(combine("bce"), aux_weight=0.4)
+    losses = []
+    for _ in range(20):
+        value = loss(model(x), truth)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LISTED)
+def test_every_model_can_be_exported(name, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    mean, std = model_statistics(name)
+    model = filled(build_model(name)).eval()
+    card = Card(model=name, mean=mean, std=std, stride=model.stride, scale=model.scale)
+    exported = export_onnx(Checkpoint(model, card, ""), tmp_path / "model.onnx")
+    assert exported.difference <= 1e-4
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -186,12 +225,32 @@ def test_listed_names_are_models_and_nothing_is_listed_twice():
     assert all(encoder in encoder_names() for _, _, encoder in of_families)
 
 
-def test_describe_counts_without_memory():
-    assert describe("unet_resnet18") == ["unet_resnet18", "14.3 M", "32", "Ronneberger et al. 2015, arXiv 1505.04597"]
-    assert describe("pspnet_resnet18")[2] == "8"
-    assert sum(value.numel() for value in build_model("unet_resnet18").parameters()) / 1e6 == pytest.approx(
-        14.3, abs=0.05
-    )
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recorded_cost_is_that_of_the_network(name):
+    model = without_memory(lambda: build_model(name))
+    cost = read_costs()[name]
+    parameters, gmacs = count(model)
+    assert (cost.parameters, cost.stride, cost.gmacs) == (parameters, model.stride, round(gmacs, 1))
+    assert cost.time > 0
+
+
+def test_costs_by_hand():
+    model = build_model("unet_test_resnet", max_stride=2, decoder_channels=[8])
+    parameters, gmacs = count(model)
+    assert parameters == sum(value.numel() for value in model.parameters())
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    multiplied = []
+    for each in convolutions:
+        each.register_forward_hook(lambda conv, _, out: multiplied.append(out[0].numel() * conv.weight[0].numel()))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 512, 512))
+    assert gmacs == pytest.approx(sum(multiplied) / 1e9)
+
+
+def test_describe_is_a_row_of_the_listing():
+    row = describe("unet_resnet18")
+    assert row == ["unet_resnet18", "14.3 M", "22", "1", "32", "Ronneberger et al. 2015, arXiv 1505.04597"]
+    assert {len(describe(name)) for name in LISTED} == {len(row)}
 
 
 def test_encoders_that_must_be_built_with_values(monkeypatch):
@@ -205,7 +264,7 @@ def test_encoders_that_must_be_built_with_values(monkeypatch):
     monkeypatch.setattr(encoder.timm, "create_model", create)
     encoder._stages_up_to.cache_clear()
     before = torch.get_rng_state()
-    assert describe("unet_regnetx_002")[2] == "32"
+    assert without_memory(lambda: build_model("unet_regnetx_002")).stride == 32
     assert torch.equal(torch.get_rng_state(), before)
     encoder._stages_up_to.cache_clear()
 

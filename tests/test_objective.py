@@ -1,6 +1,7 @@
 """What is learned from: masks, soft masks, image labels alone, degraded photos; and who chooses the checkpoint."""
 
 import csv
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from test_training import make_data, tensors
 
 from cracktool.config import Augment, TrainConfig
+from cracktool.datasets.prepare import prepare
+from cracktool.datasets.raw import PrepareOptions
 from cracktool.errors import InputError, UsageError
 from cracktool.losses import combine
 from cracktool.manifest import read_manifest, write_manifest
@@ -102,6 +105,18 @@ def test_only_a_network_that_restores_can_learn_to(config, tmp_path):
         next(train(sharp, tmp_path / "run"))
 
 
+def test_a_network_that_enlarges_without_restoring_learns_from_the_mask_alone(config):
+    main, aux = random(2, 1, 8, 8), random(3, 1, 8, 8)[:2]
+    mask = (random(4, 1, 8, 8)[:2] > 0).to(torch.uint8)
+    model = Fixed(main, aux)
+    model.scale = 4
+    config = replace(config, degrade=True, loss="bce", aux_weight=0.3, beta=0.1, restore_epochs=5)
+    bce = combine("bce")
+    expected = bce(main, mask.float()) + 0.3 * bce(aux, mask.float())
+    untouched = [mask, None, None]
+    assert build_objective(config, 0)(model, torch.zeros(1), untouched).item() == pytest.approx(expected.item())
+
+
 def test_restoring_alone_comes_first(config):
     config = replace(config, degrade=True, restore_epochs=1, beta=0.5)
     torch.manual_seed(0)
@@ -172,6 +187,26 @@ def test_a_restoring_network_trains_on_degraded_photos_and_enlarges(config, tmp_
     assert [event.val_iou for event in again if isinstance(event, EpochEnded)] == [
         event.val_iou for event in events if isinstance(event, EpochEnded)
     ]  # validation is degraded alike in every run
+
+
+def test_the_baseline_of_restoring_trains_on_degraded_photos(config, tmp_path, monkeypatch):
+    small = build_model("unet_test_resnet", decoder_channels=(8,) * 5)
+    monkeypatch.setattr("cracktool.models.csbsr.CSBSRPSPNet", lambda *, pretrained: deepcopy(small))
+    settings = {"degrade": True, "model": "bicubic_pspnet", "model_args": {}, "size": 32, "tile": 64}
+    config = replace(config, **settings, epoch_samples=2, epochs=1)
+    (event,) = [event for event in train(config, tmp_path / "run") if isinstance(event, EpochEnded)]
+    assert event.train_loss > 0
+    assert read_weights(tmp_path / "run" / "best.safetensors")[1].scale == 4
+
+
+@pytest.mark.parametrize("degrade", [False, True])
+def test_a_set_of_degraded_photos_is_not_learned_from(config, tmp_path, degrade):
+    options = PrepareOptions(count=4, size=(64, 64), val=0.25, test=0.0, degrade=True)
+    prepared = prepare("synthetic", None, tmp_path / "x4", options=options)
+    settings = {"model": "csbsr_pspnet", "model_args": {"features": 8, "stages": 1}} if degrade else {}
+    config = replace(config, data=(str(prepared.manifest.parent),), degrade=degrade, **settings)
+    with pytest.raises(InputError, match="the mask is 64x64 px, its image 16x16"):
+        list(train(config, tmp_path / "run"))
 
 
 def test_init_takes_an_authors_file(config, tmp_path):

@@ -12,8 +12,9 @@ from cracktool.datasets.duplicates import fingerprint, near_duplicates
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
 from cracktool.datasets.splitting import assign_splits, unique_names
+from cracktool.degradation import degrade
 from cracktool.errors import InputError, OutputError, UsageError
-from cracktool.images import encode_jpeg, encode_png, read_image
+from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
 from cracktool.manifest import read_manifest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -193,6 +194,136 @@ def test_synthetic_set_needs_no_source_and_brings_its_truth(tmp_path):
         prepare("synthetic", tmp_path, tmp_path / "out")
     with pytest.raises(UsageError, match="count means nothing to the layout folder"):
         prepare("folder", tmp_path, tmp_path / "b", options=PrepareOptions(count=3))
+
+
+# Degraded photos
+
+DEGRADE = PrepareOptions(degrade=True)
+
+
+def put_odd(raw):
+    """One photo of 35 x 26 px, of which 2 rows and 3 columns are beyond a multiple of 4; all crack is in them."""
+    mask = np.zeros((26, 35), np.uint8)
+    mask[24:], mask[:, 32:] = 255, 255
+    put(raw / "images" / "odd.jpg", encode_jpeg(picture(50, 26, 35)))
+    put(raw / "masks" / "odd.png", encode_png(mask))
+
+
+def test_degraded_photos_lie_beside_sharp_masks_and_what_blurred_them(raw, tmp_path):
+    put_odd(raw)
+    result = prepare("folder", raw, tmp_path / "out", options=DEGRADE)
+    entries = read_manifest(result.manifest).entries
+    assert {entry.image for entry in entries} == {
+        f"images/{stem}.png" for stem in (*(f"p{n}" for n in range(12)), "odd")
+    }
+    for entry in entries:
+        stem = Path(entry.image).stem
+        sharp, truth = read_image(raw / entry.source), read_mask(raw / "masks" / f"{stem}.png")
+        kernel = np.load(tmp_path / "out" / "kernels" / f"{stem}.npy")
+        assert (kernel.shape, kernel.dtype) == ((21, 21), np.float32)
+        assert kernel.sum() == pytest.approx(1, abs=1e-5)
+        small, mask = read_image(tmp_path / "out" / entry.image), read_mask(tmp_path / "out" / entry.mask)
+        assert np.array_equal(small, degrade(sharp, kernel))
+        assert (entry.height, entry.width) == small.shape[:2] == (6, 8)
+        assert np.array_equal(mask, truth[:24, :32])
+        assert entry.crack_fraction == pytest.approx(mask.mean(), abs=1e-6)
+        assert entry.label == ("cracked" if mask.any() else "uncracked")
+    assert next(entry.label for entry in entries if "odd" in entry.image) == "uncracked"
+
+
+def test_a_blur_is_of_the_seed_and_the_name_alone(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "a", options=DEGRADE, jobs=1)
+    before = snapshot(tmp_path / "a")
+    prepare("folder", raw, tmp_path / "a", options=DEGRADE, jobs=2)
+    assert snapshot(tmp_path / "a") == before, "a second run changes nothing"
+    put_odd(raw)
+    (raw / "images" / "p0.jpg").unlink()
+    prepare("folder", raw, tmp_path / "b", options=DEGRADE, jobs=3)
+    kept = [name for name in before if "p0." not in name and name != "manifest.csv"]
+    after = contents(tmp_path / "b")
+    assert {name: after[name] for name in kept} == {name: before[name][0] for name in kept}
+    prepare("folder", raw, tmp_path / "c", options=PrepareOptions(degrade=True, seed=1))
+    kernels = [data for name, data in (after | contents(tmp_path / "c")).items() if "kernels" in name]
+    assert not {data for name, data in after.items() if "kernels" in name} & set(kernels)
+    assert len(set(kernels)) == 12, "each photo has its own"
+
+
+def test_a_degraded_set_is_split_as_the_sharp_one(raw, tmp_path):
+    for copy, original in (("copy1", "p1"), ("copy2", "p4")):
+        put(raw / "images" / f"{copy}.jpg", (raw / "images" / f"{original}.jpg").read_bytes())
+        put(raw / "masks" / f"{copy}.png", (raw / "masks" / f"{original}.png").read_bytes())
+    shares = {"val": 0.3, "test": 0.3}
+    for seed in range(3):
+        found = [
+            prepare(
+                "folder",
+                raw,
+                tmp_path / f"{seed}{degrade}",
+                options=PrepareOptions(**shares, seed=seed, degrade=degrade),
+            )
+            for degrade in (False, True)
+        ]
+        sharp, small = ({Path(image).stem: split for image, split in splits(each).items()} for each in found)
+        assert sharp == small
+        assert small["copy1"] == small["p1"]
+
+
+def test_photos_too_small_to_be_degraded_fail_alone(raw, tmp_path):
+    put(raw / "images" / "tiny.png", encode_png(np.zeros((3, 40, 3), np.uint8)))
+    put(raw / "masks" / "tiny.png", encode_png(np.zeros((3, 40), np.uint8)))
+    result = prepare("folder", raw, tmp_path / "out", options=DEGRADE)
+    (failure,) = result.failures
+    assert str(failure) == f"{raw / 'images' / 'tiny.png'}: a photo of 40 x 3 px cannot be shrunk to a quarter"
+    assert sum(result.counts.values()) == 12
+    assert prepare("folder", raw, tmp_path / "sharp").failures == ()
+
+
+def test_photos_known_by_their_label_are_degraded_too(tmp_path):
+    for name, label in (("a", "cracked"), ("b", "uncracked")):
+        put(tmp_path / "raw" / label / f"{name}.jpg", encode_jpeg(picture(1)))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=DEGRADE)
+    assert {(entry.image, entry.mask, entry.height) for entry in read_manifest(result.manifest).entries} == {
+        ("images/cracked_a.png", "", 6),
+        ("images/uncracked_b.png", "", 6),
+    }
+
+
+def test_the_rule_of_least_crack_is_that_of_the_sharp_photo(tmp_path):
+    mask = np.zeros((4 * 98, 4 * 90), np.uint8)  # tiles of 90 x 98 px, of which 88 x 96 stay
+    mask[: 2 * 98, :10] = 255  # two tiles with 980 px of crack
+    mask[96:98, :90] = 255  # 160 more for the first, all beyond what stays
+    put(tmp_path / "raw" / "train" / "20160222_080850.jpg", encode_jpeg(picture(1, *mask.shape)))
+    put(tmp_path / "raw" / "train" / "20160222_080850_mask.png", encode_png(mask))
+    found = [
+        {Path(image).stem for image in splits(prepare("crack500", tmp_path / "raw", tmp_path / name, options=options))}
+        for name, options in (("sharp", PrepareOptions()), ("small", DEGRADE))
+    ]
+    assert found == [{"20160222_080850_1_1"}] * 2
+
+
+def test_synthetic_photos_are_degraded_and_keep_their_truth(tmp_path):
+    options = PrepareOptions(count=3, size=(48, 64), val=0.0, test=0.0, degrade=True)
+    entries = read_manifest(prepare("synthetic", None, tmp_path / "out", options=options).manifest).entries
+    assert {(entry.height, entry.width) for entry in entries} == {(12, 16)}
+    assert {len(list((tmp_path / "out" / part).iterdir())) for part in ("images", "masks", "kernels", "truth")} == {3}
+    assert read_mask(tmp_path / "out" / entries[0].mask).shape == (48, 64)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_sharp_and_degraded_photos_do_not_share_a_folder(raw, tmp_path, first):
+    prepare("folder", raw, tmp_path / "out", options=PrepareOptions(degrade=first))
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(OutputError, match="holds another data set"):
+        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(degrade=not first))
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_another_blur_does_not_replace_the_first(raw, tmp_path):
+    prepare("folder", raw, tmp_path / "out", options=DEGRADE)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(OutputError, match="is there already with other content"):
+        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(degrade=True, seed=1))
+    assert snapshot(tmp_path / "out") == before
 
 
 # What must not be damaged

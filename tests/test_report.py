@@ -140,6 +140,31 @@ def test_comparison_shows_each_outcome_in_its_colour(tmp_path):
     assert tuple(draw_comparison(missed, missed.rows[5])[top, 8 + 2 * panel + 100]) == MISSED
 
 
+def test_a_degraded_photo_is_drawn_at_the_size_of_its_masks(tmp_path):
+    report = make_report(tmp_path, count=2, shape=(80, 80))
+    entry = report.manifest.entries[1]
+    photo = np.full((80, 80, 3), 120, np.uint8)
+    photo[:, 40] = 60
+    (tmp_path / entry.image).write_bytes(encode_png(photo))
+    truth = np.zeros((320, 320), bool)
+    truth[:, 0] = True
+    write_mask(tmp_path / entry.mask, truth)
+    predicted = truth.copy()
+    predicted[:, 319] = True
+    report = evaluate(report.manifest, [(entry, predicted.astype(np.uint8) * 255)], origin=report.origin)
+    picture = draw_comparison(report, report.rows[0])
+    assert picture.shape == (640 + 90, 3 * 648 + 8, 3)
+    panels = [picture[54 + 320, 8 + 648 * number : 8 + 648 * number + 640] for number in range(3)]
+    dark = (panels[0] == 60).all(axis=-1)
+    assert dark.nonzero()[0].tolist() == list(range(320, 328))  # one pixel of the photo, enlarged by 4 and by 2
+    assert (panels[1] == 255).all(axis=-1).nonzero()[0].tolist() == [0, 1]
+    assert (panels[2] == ALARM).all(axis=-1).nonzero()[0].tolist() == [638, 639]
+    write_report(report, tmp_path / "out")
+    with (tmp_path / "out" / "per_image.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["height"], row["width"], row["tn"]) == ("320", "320", str(318 * 320))
+
+
 def test_a_hairline_of_a_large_photo_stays_visible(tmp_path):
     report = make_report(tmp_path, count=2, shape=(1900, 2500))
     picture = draw_comparison(report, report.rows[1])  # the crack is one column of 2500

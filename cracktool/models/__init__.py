@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from cracktool.errors import UsageError, did_you_mean
+from cracktool.models.costs import read_costs
 from cracktool.models.crackformer import CrackFormer2
 from cracktool.models.crackrefinenet import CrackRefineNet
 from cracktool.models.csbsr import CSBSR, BicubicPSPNet, CSBSRPSPNet, joint_loss
-from cracktool.models.encoder import encoder_names, encoder_statistics, without_memory
+from cracktool.models.encoder import encoder_names, encoder_statistics
 from cracktool.models.fcdensenet import FCDenseNet
 from cracktool.models.hrnet_ocr import HRNetOCR
 from cracktool.models.khanhha import KhanhhaResNet, KhanhhaVGG
@@ -139,11 +140,10 @@ def model_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def describe(name: str) -> list[str]:
-    """Return name, parameters in millions, stride and source of a model, as texts; builds no weights."""
-    model = without_memory(lambda: build_model(name))
-    count = sum(parameter.numel() for parameter in model.parameters())
+    """Return a listed model as texts: name, parameters, GMACs and relative CPU time at 512 px, stride, source."""
+    cost = read_costs()[name]
     source = SYSTEMS[name].source if name in SYSTEMS else _PAPERS[_parse_name(name)[0]]
-    return [name, f"{count / 1e6:.1f} M", str(model.stride), source]
+    return [name, f"{cost.parameters / 1e6:.1f} M", f"{cost.gmacs:.0f}", f"{cost.time:.2g}", str(cost.stride), source]
 
 
 def _parse_name(name: str) -> tuple[str, str]:
