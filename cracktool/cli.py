@@ -279,18 +279,24 @@ def _list_models() -> None:
 
 
 def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
-    from cracktool.training import EpochEnded, Finished, Started, Stepped, train
+    from cracktool.training import EpochEnded, Finished, Labelled, Started, Stepped, train
 
     say = (lambda _: None) if quiet else _tell
     with _bar(quiet, unit=" steps") as bar:
         for event in train(config, folder, resume=resume):
             match event:
                 case Started():
-                    bar.total = event.steps_per_epoch
+                    steps = bar.total = event.steps_per_epoch
                     say(
                         f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}; "
                         f"{event.train_images} images to learn from, {event.val_images} to validate on"
                     )
+                case Labelled():
+                    bar.total = event.total
+                    bar.set_description("pseudo-masks", refresh=False)
+                    bar.update()
+                    if event.done == event.total:
+                        bar.reset(steps)
                 case Stepped():
                     bar.set_description(f"epoch {event.epoch}/{config.epochs} loss {event.loss:.3f}", refresh=False)
                     bar.update()

@@ -101,9 +101,10 @@ def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
     settings = folder / CONFIG
     if settings.exists() and not resume:
         raise OutputError("holds a run already", path=folder, remedy="add --resume, or choose another folder with -o")
-    if (
-        settings.exists() and resolve([read_recipe(str(settings))]).to_toml() != config.to_toml()
-    ):  # older runs lack settings
+    if not settings.exists():
+        return
+    earlier = resolve([read_recipe(str(settings))])  # not the text: runs of older versions lack newer settings
+    if earlier.to_toml() != config.to_toml():
         raise UsageError(
             "cannot resume with other settings than those of the run",
             path=settings,
