@@ -98,6 +98,8 @@ class TrainConfig:
     """Share of finding cracks, against restoring, in what such a network learns."""
     restore_epochs: int = 0
     """Epochs at the start in which such a network learns to restore only."""
+    sr_weights: Literal["none", "failure", "crack"] = "none"
+    """Restore best everywhere alike, where finding cracks fails, or near cracks."""
 
     supervision: Literal["pixels", "image", "pseudo"] = "pixels"
     """Learn from masks; from image labels alone; or from those and a teacher's masks. Only the first opens any mask."""
@@ -188,6 +190,8 @@ class TrainConfig:
         _check(all(share > 0 for share in self.data_weights), "data_weights", self.data_weights, "positive values")
         if self.degrade and self.size % 4:
             raise UsageError(f"size is {self.size}, but a quarter of it must be whole", remedy="use a multiple of 4")
+        if self.sr_weights != "none" and not self.degrade:
+            raise UsageError("sr_weights has no effect without degrade", remedy="set degrade=true")
         if self.degrade and self.supervision != "pixels":
             raise UsageError("degrade needs masks to learn from", remedy="set supervision=pixels")
         if self.soft_masks and self.fit != "resize":

@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment, TrainConfig
-from cracktool.degradation import Degradation
+from cracktool.degradation import SCALE, Degradation
 from cracktool.errors import CrackError, InputError
 from cracktool.images import read_grey, read_image, read_mask
 from cracktool.manifest import Manifest
@@ -217,9 +217,16 @@ def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         raise InputError(
             f"the mask is {mask.shape[1]}x{mask.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
             path=item.mask,
+            remedy=_degraded_advice(image, mask),
         )
     picture = torch.from_numpy(image).permute(2, 0, 1)
     return tv_tensors.Image(picture), tv_tensors.Mask(torch.from_numpy(mask)[None])
+
+
+def _degraded_advice(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> str:
+    if mask.shape != (SCALE * image.shape[0], SCALE * image.shape[1]):
+        return ""
+    return "a set made with --degrade is for crack eval; train on the sharp one with --set degrade=true"
 
 
 def _read_target(path: Path, *, pseudo: bool) -> npt.NDArray[np.uint8]:

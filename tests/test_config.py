@@ -188,6 +188,7 @@ PSEUDO = ["supervision=pseudo", "teacher=runs/weak", "select=last"]
         ([*PSEUDO, "degrade=true"], "degrade needs masks to learn from"),
         ([*PSEUDO, "fit=resize", "soft_masks=true"], "pseudo-masks are never soft.*soft_masks=false"),
         ([*PSEUDO, "select=iou"], "no mask may choose among the epochs.*select=last"),
+        (["sr_weights=crack"], "sr_weights has no effect without degrade.*degrade=true"),
         (["degrade=true", "size=130"], "size is 130, but a quarter of it must be whole"),
         (['data=["a", "b"]', "data_weights=[1]"], "data_weights is .*one value for each of the 2 data sets"),
     ],

@@ -471,3 +471,10 @@ def test_inverted_pictures(items):
     inverted, same = samples(items, augment=replace(NONE, invert=1.0))[0, 0]
     torch.testing.assert_close(inverted, 255 - image)
     assert torch.equal(mask, same)
+
+
+def test_a_set_that_was_degraded_is_refused_with_advice(tmp_path):
+    item = store(tmp_path, "small", blobs(64, 48))
+    write_mask(tmp_path / "sharp.png", blobs(256, 192))
+    with pytest.raises(InputError, match=r"192x256 px, its image 48x64.*--set degrade=true"):
+        load(replace(item, mask=tmp_path / "sharp.png"))

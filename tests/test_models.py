@@ -40,10 +40,12 @@ def picture(height, width, batch=1):
 
 
 def filled(model):
-    """Give norms uneven values, so that a mix-up of any two tensors shows."""
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.rand_like(tensor) * 0.2 + 0.4 if tensor.ndim == 1 else tensor)
+    """Give norms uneven values, so that a mix-up of any two tensors shows, and biases both signs."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.ndim == 1:
+            tensor.copy_(torch.rand_like(tensor) * 0.2 + 0.4)
+            if name.endswith("bias"):
+                tensor[::2] *= -1
     return model
 
 

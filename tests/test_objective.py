@@ -1,7 +1,7 @@
 """What is learned from: masks, soft masks, image labels alone, degraded photos; and who chooses the checkpoint."""
 
 import csv
-from copy import deepcopy
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,12 +9,10 @@ import torch
 from test_training import make_data, tensors
 
 from cracktool.config import Augment, TrainConfig
-from cracktool.datasets.prepare import prepare
-from cracktool.datasets.raw import PrepareOptions
 from cracktool.errors import InputError, UsageError
 from cracktool.losses import combine
 from cracktool.manifest import read_manifest, write_manifest
-from cracktool.models import CSBSR, PaddedModel, build_model
+from cracktool.models import CSBSR, SR_WEIGHTS, SYSTEMS, PaddedModel, System, build_model, joint_loss
 from cracktool.training import EpochEnded, train
 from cracktool.training.objective import build_objective, image_logits
 from cracktool.weights import load_weights, read_weights
@@ -134,6 +132,29 @@ def test_restoring_alone_comes_first(config):
     assert detector_gradient(1) > 0
 
 
+def test_where_to_restore_best_can_be_chosen(config):
+    torch.manual_seed(0)
+    model = CSBSR(build_model("unet_test_resnet", decoder_channels=(8,) * 5), features=8, stages=1).eval()
+    mask = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    mask[..., 20:24] = 1
+    targets = [mask, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.full((1, 1, 21, 21), 1 / 441)]
+    x, sharp = torch.rand(1, 3, 16, 16), targets[1].float()
+    for name in ("none", "failure", "crack"):
+        chosen = replace(config, degrade=True, sr_weights=name, loss="bce", beta=0.5)
+        expected = joint_loss(
+            model,
+            x,
+            sharp,
+            targets[2],
+            mask.float(),
+            pixel_loss=combine("bce"),
+            beta=0.5,
+            pixel_weights=SR_WEIGHTS[name],
+        )
+        assert build_objective(chosen, 0)(model, x, targets).item() == pytest.approx(expected.item())
+    assert len({SR_WEIGHTS[name] for name in SR_WEIGHTS}) == 3
+
+
 def hide_masks(config):
     """Damage every mask: whoever opens one fails."""
     folder = config.data[0]
@@ -176,37 +197,19 @@ def test_the_last_epoch_can_be_the_one_that_is_kept(config, tmp_path):
     assert [row["best"] for row in table] == ["True"] * 3
 
 
-def test_a_restoring_network_trains_on_degraded_photos_and_enlarges(config, tmp_path):
-    settings = {"degrade": True, "restore_epochs": 1, "model": "csbsr_pspnet", "size": 32, "tile": 64}
-    config = replace(config, **settings, model_args={"features": 8, "stages": 1}, epoch_samples=2)
-    events = list(train(config, tmp_path / "run"))
-    assert all(torch.isfinite(torch.tensor(event.train_loss)) for event in events if isinstance(event, EpochEnded))
-    card = read_weights(tmp_path / "run" / "best.safetensors")[1]
-    assert card.scale == 4
-    again = list(train(config, tmp_path / "again"))
-    assert [event.val_iou for event in again if isinstance(event, EpochEnded)] == [
-        event.val_iou for event in events if isinstance(event, EpochEnded)
-    ]  # validation is degraded alike in every run
+def test_a_restoring_network_trains_on_degraded_photos_and_enlarges(config, tmp_path, monkeypatch):
+    def small(*, pretrained):
+        return CSBSR(build_model("unet_test_resnet", decoder_channels=(8,) * 5), features=8, stages=1)
 
-
-def test_the_baseline_of_restoring_trains_on_degraded_photos(config, tmp_path, monkeypatch):
-    small = build_model("unet_test_resnet", decoder_channels=(8,) * 5)
-    monkeypatch.setattr("cracktool.models.csbsr.CSBSRPSPNet", lambda *, pretrained: deepcopy(small))
-    settings = {"degrade": True, "model": "bicubic_pspnet", "model_args": {}, "size": 32, "tile": 64}
-    config = replace(config, **settings, epoch_samples=2, epochs=1)
-    (event,) = [event for event in train(config, tmp_path / "run") if isinstance(event, EpochEnded)]
-    assert event.train_loss > 0
-    assert read_weights(tmp_path / "run" / "best.safetensors")[1].scale == 4
-
-
-@pytest.mark.parametrize("degrade", [False, True])
-def test_a_set_of_degraded_photos_is_not_learned_from(config, tmp_path, degrade):
-    options = PrepareOptions(count=4, size=(64, 64), val=0.25, test=0.0, degrade=True)
-    prepared = prepare("synthetic", None, tmp_path / "x4", options=options)
-    settings = {"model": "csbsr_pspnet", "model_args": {"features": 8, "stages": 1}} if degrade else {}
-    config = replace(config, data=(str(prepared.manifest.parent),), degrade=degrade, **settings)
-    with pytest.raises(InputError, match="the mask is 64x64 px, its image 16x16"):
-        list(train(config, tmp_path / "run"))
+    monkeypatch.setitem(SYSTEMS, "csbsr_small", System(small, "made for this test", mean=(0, 0, 0), std=(1, 1, 1)))
+    settings = {"degrade": True, "restore_epochs": 1, "model": "csbsr_small", "size": 32, "tile": 64}
+    config = replace(config, **settings, model_args={}, epoch_samples=2)
+    runs = [list(train(config, tmp_path / name)) for name in ("one", "two")]
+    first, second = ([event for event in run if isinstance(event, EpochEnded)] for run in runs)
+    assert all(math.isfinite(event.train_loss) for event in first)
+    assert read_weights(tmp_path / "one" / "best.safetensors")[1].scale == 4
+    # Validation is degraded alike in every run.
+    assert [event.val_iou for event in first] == [event.val_iou for event in second]
 
 
 def test_init_takes_an_authors_file(config, tmp_path):

@@ -322,6 +322,10 @@ def crack_weights(logits: Tensor, mask: Tensor, *, m: float = 1.0) -> Tensor:
     return 2 * torch.from_numpy(np.exp(-m * distance)).to(logits)
 
 
+SR_WEIGHTS: dict[str, PixelWeights | None] = {"none": None, "failure": failure_weights, "crack": crack_weights}
+"""Name -> weights of the pixels in restoring, of the detector's logits and the mask; None for all alike."""
+
+
 def normalise_instances(x: Tensor) -> Tensor:
     """Return pictures (B, C, H, W) with mean 0 and standard deviation 1 in each channel of each."""
     # Written out because the exporter of nn.InstanceNorm2d fixes the batch size.

@@ -14,7 +14,7 @@ from cracktool.config import TrainConfig
 from cracktool.data import IGNORED
 from cracktool.errors import UsageError
 from cracktool.losses import Loss, boundary_share, combine, supervise
-from cracktool.models import CSBSR, POOLINGS, Outputs, PaddedModel, joint_loss
+from cracktool.models import CSBSR, POOLINGS, SR_WEIGHTS, Outputs, PaddedModel, joint_loss
 
 Objective = Callable[[PaddedModel, Tensor, list[Tensor]], Tensor]
 """Network, normalised images (B, 3, H, W) and targets as `cracktool.data.Samples` gives them -> one number."""
@@ -76,6 +76,7 @@ def _of_restoring(loss: Loss, config: TrainConfig, *, beta: float) -> Objective:
             pixel_loss=loss,
             beta=beta,
             aux_weight=config.aux_weight,
+            pixel_weights=SR_WEIGHTS[config.sr_weights],
         )
 
     return of_restoring
