@@ -273,7 +273,7 @@ def train(
 def _list_models() -> None:
     from cracktool.models import FAMILIES, LISTED, describe
 
-    header = ("model", "parameters", "GMACs at 512", "CPU time", "stride", "source")
+    header = ("model", "parameters", "GMACs at 512", "CPU time (unet_resnet18 = 1)", "stride", "source")
     _table([header, *map(describe, LISTED)], sys.stdout)
     _tell(f"Any {' or '.join(f'{family}_ENCODER' for family in FAMILIES)} with an encoder of timm works likewise.")
 

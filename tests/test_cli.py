@@ -307,7 +307,7 @@ def test_list_models(crack):
     code, printed, _ = crack("train", "--list-models")
     rows = [line.split("\t") for line in printed.splitlines()]
     assert code == 0
-    assert rows[0] == ["model", "parameters", "GMACs at 512", "CPU time", "stride", "source"]
+    assert rows[0] == ["model", "parameters", "GMACs at 512", "CPU time (unet_resnet18 = 1)", "stride", "source"]
     assert ["unet_resnet101", "51.5 M", "62"] in [row[:3] for row in rows]
     assert [row[3] for row in rows if row[0] == "unet_resnet18"] == ["1"]
 
