@@ -69,6 +69,8 @@ def test_learning_reaches_every_parameter(name):
     outputs = model(picture(65 // model.scale, 96 // model.scale, batch=2))
     sum(each.square().mean() for each in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
     unmoved = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    if name == "csbsr_hrnet_ocr":  # as published it has one region, whose share of the attention is always 1
+        unmoved = [key for key in unmoved if ".f_pixel." not in key and ".f_object." not in key]
     assert not unmoved
 
 
