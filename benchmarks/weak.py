@@ -1,6 +1,6 @@
 """Masks learned from image labels alone: every pooling, then the two-stage recipe; a table in Markdown.
 
-    python benchmarks/weak.py DATA -o WORK
+    python benchmarks/weak.py DATA [NAME ...] -o WORK
 
 DATA holds prepared sets: `patches` (photos of one source labelled cracked or not, no mask is used) and `deepcrack`,
 whose train photos are all labelled cracked; their masks are not opened either. Scores are per-image Dice on the test
@@ -32,7 +32,9 @@ PSEUDO = [
     *("--recipe", "weak_two_stage", "--set", "lr=1e-3", "--set", "batch_size=8", "--set", "size=224"),
     *("--set", "epochs=2", "--set", "epoch_samples=2400"),
 ]
+LAST_BAND = "pseudo_band=[0.3, 0.7]"
 CRACK_FREE = 0.125
+NAMES = (*POOLINGS, "round1", "round2")
 
 
 def main() -> None:
@@ -40,21 +42,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of prepared sets")
     parser.add_argument("-o", "--out", type=Path, default=Path("work/weak"), help="runs and reports [work/weak]")
+    parser.add_argument("names", nargs="*", default=NAMES, help=f"which of {', '.join(NAMES)} [all]")
     options = parser.parse_args()
     data, out = options.data.resolve(), options.out.resolve()
-    patches, deepcrack = ["--data", data / "patches"], ["--data", data / "deepcrack"]
-    for pooling in POOLINGS:
-        train(out / pooling, *NETWORK, *LABELS, *patches, "--set", f"pooling={pooling}")
-        score(out / pooling, data)
-    teacher = out / "topk"
-    for name in ("round1", "round2"):
-        train(out / name, *PSEUDO, *NETWORK, *patches, *deepcrack, "--set", f"teacher={teacher}")
+    for name in options.names:
+        train(out / name, *NETWORK, *settings(name, data, out))
         score(out / name, data)
-        teacher = out / name
     print("| trained | Dice, cracked photos | Dice, crack-free photos | Dice, published rule |\n|---|--:|--:|--:|")
-    for name in (*POOLINGS, "round1", "round2"):
+    for name in options.names:
         cracked, free = score(out / name, data)
         print(f"| {name} | {cracked:.3f} | {free:.3f} | {(1 - CRACK_FREE) * cracked + CRACK_FREE * free:.3f} |")
+
+
+def settings(name: str, data: Path, out: Path) -> list[object]:
+    """Return what the run of this name is trained on, and how."""
+    if name in POOLINGS:
+        return [*LABELS, "--data", data / "patches", "--set", f"pooling={name}"]
+    both = ["--data", data / "patches", "--data", data / "deepcrack", "--set", "data_weights=[1,2]"]
+    if name == "round1":
+        return [*PSEUDO, *both, "--set", f"teacher={out / 'topk'}"]
+    return [*PSEUDO, *both, "--set", f"teacher={out / 'round1'}", "--set", "refine=none", "--set", LAST_BAND]
 
 
 def train(run: Path, *settings: object) -> None:
