@@ -15,11 +15,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
@@ -62,21 +65,48 @@ def main() -> None:
     crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
     crack("train", "--recipe", "default_pavement", "-o", "runs/pavement", "--resume")
     crack("train", "--recipe", "default_polish", "-o", "runs/polish", "--resume")
-    ship(Path("runs/polish/best.safetensors"))
+    ship([Path(f"runs/{name}.safetensors") for name in ("polish/best", "polish/last", "pavement/last")])
     draw()
 
 
-def ship(trained: Path) -> None:
-    """Score the trained weights, complete their card, and put them where the package finds them."""
-    tensors, card = read_weights(trained)
-    card = replace(card, data=DATA, licence=LICENCE)
-    save_weights(WEIGHTS / DEFAULT_NAME, tensors, card)
+def ship(trained: Sequence[Path]) -> None:
+    """Average the trained weights, score them, complete their card, and put them where the package finds them.
+
+    Of the last stage's best and last weights, each alone and averaged, also with those of the stage before, the mean
+    of all three had the highest crack IoU on the whole validation splits of Crack500 and DeepCrack.
+    """
+    states, cards = zip(*map(read_weights, trained), strict=True)
+    tensors = {name: mean([state[name] for state in states]) for name in states[0]}
+    card = replace(cards[0], data=DATA, licence=LICENCE, scores=())
+    averaged = Path("runs/averaged.safetensors")
+    save_weights(averaged, tensors, card)
+    validated = tuple(validation_score(averaged, name) for name in ("crack500", "deepcrack"))
+    save_weights(WEIGHTS / DEFAULT_NAME, tensors, replace(card, scores=validated))
     for name in TESTS:
         report = crack("eval", f"data/{name}", "-o", f"reports/{name}", "--dtype", "float32", "--json")
         shipped = json.loads(report)
         shipped["origin"]["name"] = DEFAULT_NAME
         (WEIGHTS / "scores").mkdir(exist_ok=True)
         (WEIGHTS / "scores" / f"{name}.json").write_text(json.dumps(shipped, indent=1, ensure_ascii=False) + "\n")
+
+
+def validation_score(weights: Path, name: str) -> dict[str, object]:
+    """Return what a card says of the validation split of a data set."""
+    report = crack("eval", f"data/{name}", "--split", "val", "--weights", weights, "--dtype", "float32", "--json")
+    scored = json.loads(report)
+    return {
+        "data": f"data/{name}",
+        "split": "val",
+        "protocol": "crack IoU, pooled over pixels, native size",
+        "images": scored["images"],
+        "threshold": scored["threshold"],
+        "iou": round(scored["scores"]["iou"]["pooled"], 4),
+    }
+
+
+def mean(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean, or the first of tensors that only count."""
+    return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
 
 
 def draw() -> None:
