@@ -16,3 +16,13 @@ def shared():
     if not folder.is_dir():
         pytest.skip("the shared folder with reference data is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def same_weights():
+    """Give networks the same random weights in every run, and leave the generator as it was."""
+    import torch  # not above: it takes the number of threads when it is loaded
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

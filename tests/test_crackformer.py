@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
@@ -17,20 +18,12 @@ from cracktool.weights import Card, Checkpoint
 OUTPUTS = ("fused", "side5", "side4", "side3", "side2", "side1")
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 @pytest.fixture(scope="module")
 def authors(shared):
     return reference(shared, "crackformer2")
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def test_parity_of_all_six_outputs(authors):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
@@ -23,12 +24,7 @@ from cracktool.models.crackrefinenet import (
 )
 from cracktool.weights import Card, Checkpoint
 
-
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +35,6 @@ def published():
 
 def small(**arguments):
     return CrackRefineNet("convnext_atto", **{"width": 16, **arguments})
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def channel_gate(module, x):

@@ -50,11 +50,7 @@ class Detector(PaddedModel):
         return None if name.startswith("unused.") else name.replace("theirs", "main")
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 @pytest.fixture

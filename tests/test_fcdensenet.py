@@ -2,22 +2,14 @@
 
 import pytest
 import torch
+from networks import picture
 from torch import nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
 from cracktool.models.fcdensenet import DenseBlock, Doubling, FCDenseNet
 
-
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 def small(**more):

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch import nn
 from torch.nn import functional as F
@@ -19,15 +20,7 @@ FIXTURES = [("hrnet_ocr", {}), ("csbsr_hrnet_ocr", CSBSR)]
 FORMS = [{}, CSBSR, {"form": "openseg"}, {"regions": 1}]
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 @pytest.fixture

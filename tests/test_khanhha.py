@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch import nn
 
@@ -19,15 +20,7 @@ BUILD = {
 SMALL = [name for name in BUILD if name != "khanhha_unet_resnet101"]
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from networks import picture
 from torch import nn
 
 from cracktool.errors import UsageError, WeightsError
@@ -28,15 +29,7 @@ SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
 NAMES = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in LISTED]
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 def filled(model):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
@@ -29,15 +30,7 @@ from cracktool.weights import Card, Checkpoint
 MASK = [[[[2.0, -1.0], [0.0, -3.0]]]]
 
 
-@pytest.fixture(autouse=True)
-def same_weights():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def picture(height, width, batch=1):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.usefixtures("same_weights")
 
 
 def filled(model):
