@@ -1,0 +1,40 @@
+"""Options that several commands share, and the predictor that they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cracktool.cli.screen import tell
+
+if TYPE_CHECKING:
+    from cracktool.inference import Predictor
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors, no talk.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]  # read by `_fail`
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", "-w", help="Weights file, run folder or published name; none for the ones that ship."),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Network of an authors' .pth file; refuses weights of another.")
+]
+Tile = Annotated[int | None, typer.Option(min=32, help="Side of the tiles in px; none for what suits the weights.")]
+Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
+
+
+def build_predictor(
+    weights: Path | None, device: str, quiet: bool, *, model: str | None = None, dtype: str = "auto", **settings: Any
+) -> Predictor:
+    """Return the predictor that the options describe, and say which network runs where."""
+    from cracktool.device import choose_device
+    from cracktool.inference import load_predictor
+
+    predictor = load_predictor(weights, model=model, device=device, dtype=dtype, **settings)
+    if not quiet:
+        tell(f"{predictor.network.card.model} on {choose_device(device, dtype).reason}")
+    return predictor

@@ -1,0 +1,86 @@
+"""What the commands put on screen: data on stdout, talk on stderr, a bar on a terminal.
+
+The only home of rich and tqdm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from cracktool.errors import CrackError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+@contextlib.contextmanager
+def stdout() -> Iterator[None]:
+    """Leave quietly when the reader of stdout has gone, as in `crack ... | head`: that is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        sys.exit(0)
+
+
+def progress_bar(quiet: bool, **options: Any) -> tqdm[Any]:
+    """Return a progress bar on stderr; it shows nothing when stderr is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(disable=True if quiet else None, leave=False, dynamic_ncols=True, **options)
+
+
+def print_data(line: object) -> None:
+    """Print data to stdout, around a progress bar that may be on the same terminal."""
+    from tqdm import tqdm
+
+    with stdout(), tqdm.external_write_mode(sys.stdout):
+        print(line)
+
+
+def tell(line: str) -> None:
+    """Talk to the user on stderr, around a progress bar that may be there."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(sys.stderr):
+        print(line, file=sys.stderr, flush=True)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Talk of what is not right but stops nothing."""
+    for line in lines:
+        tell(f"crack: warning: {line}")
+
+
+def finish(failures: Iterable[CrackError]) -> None:
+    """Print one line for each failure, and leave with exit code 1 if there is any."""
+    lines = [f"crack: {error}" for error in failures]
+    for line in lines:
+        tell(line)
+    if lines:
+        raise typer.Exit(1)
+
+
+def print_table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
+    """Print a table whose first row is its head: drawn on a terminal, tab-separated for other programs."""
+    if not file.isatty():
+        lines = "\n".join("\t".join(row) for row in rows)
+        print_data(lines) if file is sys.stdout else tell(lines)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for number, title in enumerate(rows[0]):
+        table.add_column(title, justify="right" if number else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console(file=file).print(table)
