@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from commands import crack
 from torch import Tensor
 
 from cracktool.files import replace_file
@@ -118,13 +117,6 @@ def draw() -> None:
     )
     small = cv2.resize(pair, (1200, 450), interpolation=cv2.INTER_AREA)
     replace_file(examples / "overlay.jpg", encode_jpeg(small))
-
-
-def crack(*args: object) -> str:
-    """Run one command as a user would and return what it prints."""
-    command = [sys.executable, "-m", "cracktool", *map(str, args)]
-    print("$ crack", *args, file=sys.stderr, flush=True)
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

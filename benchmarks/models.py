@@ -38,12 +38,16 @@ def main() -> None:
     for name in options.names:
         parameters, gmacs = count(without_memory(lambda name=name: build_model(name)))
         model = build_model(name).eval()
-        pairs = [(seconds(model), seconds(reference)) for _ in range(options.rounds + 1)][1:]  # the first warms up
-        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+        ratio, milliseconds = compare(model, reference, rounds=options.rounds)
         costs[name] = Cost(parameters, round(gmacs, 1), model.stride, float(f"{ratio:.3g}"))
-        milliseconds = 1000 * min(mine for mine, _ in pairs)
         print(f"{name:24s}{parameters / 1e6:10.1f} M{gmacs:8.1f}{milliseconds:8.0f}{ratio:22.2f}", flush=True)
         record(costs)
+
+
+def compare(model: PaddedModel, reference: PaddedModel, *, rounds: int = 3) -> tuple[float, float]:
+    """Return how many times the reference's time a mask takes, and its least milliseconds; both measured in turn."""
+    pairs = [(seconds(model), seconds(reference)) for _ in range(rounds + 1)][1:]  # the first warms up
+    return statistics.median(mine / theirs for mine, theirs in pairs), 1000 * min(mine for mine, _ in pairs)
 
 
 def record(costs: dict[str, Cost]) -> None:

@@ -13,10 +13,9 @@ epoch, so nothing is chosen. All networks start from random weights. What is in 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
+
+from commands import score, train
 
 from cracktool.models import POOLINGS
 
@@ -34,6 +33,7 @@ PSEUDO = [
 ]
 LAST_BAND = "pseudo_band=[0.3, 0.7]"
 CRACK_FREE = 0.125
+SETS = (("deepcrack", "test"), ("patches", "val"))
 NAMES = (*POOLINGS, "round1", "round2")
 
 
@@ -47,10 +47,10 @@ def main() -> None:
     data, out = options.data.resolve(), options.out.resolve()
     for name in options.names:
         train(out / name, *NETWORK, *settings(name, data, out))
-        score(out / name, data)
+        dice(out / name, data)
     print("| trained | Dice, cracked photos | Dice, crack-free photos | Dice, published rule |\n|---|--:|--:|--:|")
     for name in options.names:
-        cracked, free = score(out / name, data)
+        cracked, free = dice(out / name, data)
         print(f"| {name} | {cracked:.3f} | {free:.3f} | {(1 - CRACK_FREE) * cracked + CRACK_FREE * free:.3f} |")
 
 
@@ -64,27 +64,11 @@ def settings(name: str, data: Path, out: Path) -> list[object]:
     return [*PSEUDO, *both, "--set", f"teacher={out / 'round1'}", "--set", "refine=none", "--set", LAST_BAND]
 
 
-def train(run: Path, *settings: object) -> None:
-    """Train, or go on with a run that was stopped."""
-    crack("train", *settings, "-o", run, "--resume")
-
-
-def score(run: Path, data: Path) -> tuple[float, float]:
-    """Return the mean Dice per photo on cracked and on crack-free photos, from reports that are made once."""
-    means = []
-    for name, split in (("deepcrack", "test"), ("patches", "val")):
-        report = run / f"{name}.json"
-        if not report.is_file():
-            report.write_text(crack("eval", data / name, "--split", split, "--weights", run, "--json"))
-        means.append(json.loads(report.read_text())["scores"]["dice"]["empty_is_one"]["mean"])
-    return means[0], means[1]
-
-
-def crack(*args: object) -> str:
-    """Run one command as a user would and return what it prints."""
-    print("$ crack", *args, file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "cracktool", *map(str, args)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def dice(run: Path, data: Path) -> tuple[float, float]:
+    """Return the mean Dice per photo on cracked and on crack-free photos."""
+    reports = [score(data / name, split, run, run / f"{name}.json") for name, split in SETS]
+    cracked, free = (float(report["scores"]["dice"]["empty_is_one"]["mean"]) for report in reports)
+    return cracked, free
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ class Report:
             "protocols": {name: text for name, text in protocols(self.tolerance_px).items() if name in self.scores},
             "counts": asdict(self.counts),
             "scores": {name: asdict(summary) for name, summary in self.scores.items()},
+            "curve": self._curve(),
             "iou_ci95": {
                 "interval": self.iou_ci95,
                 "method": "percentile bootstrap over groups, pooled",
@@ -212,6 +213,19 @@ class Report:
                 "seed": _SEED,
             },
             "failures": [{"image": each.image, "error": str(each.error)} for each in self.failures],
+        }
+
+    def _curve(self) -> dict[str, list[float]] | None:
+        """Return pooled precision and recall at the thresholds 0.01 to 0.99; a binary mask has none to vary."""
+        if self.origin.kind == "masks":
+            return None
+        total = Histogram.pool(row.histogram for row in self.rows)
+        thresholds = [percent / 100 for percent in range(1, 100)]
+        scores = [total.counts(threshold_level(threshold)).scores() for threshold in thresholds]
+        return {
+            "thresholds": thresholds,
+            "precision": [round(each.precision, 6) for each in scores],
+            "recall": [round(each.recall, 6) for each in scores],
         }
 
 

@@ -119,6 +119,10 @@ def test_the_threshold_decides(data):
     assert (low.scores["iou"].pooled, high.scores["iou"].pooled) == (1 / 8, 1)
     assert low.scores["ods_0px"].pooled == low.scores["ap_0px"].pooled == 1
     assert low.to_dict()["threshold"] == 0.3
+    curve = low.to_dict()["curve"]
+    assert (curve["thresholds"][0], curve["thresholds"][-1], len(curve["thresholds"])) == (0.01, 0.99, 99)
+    assert [curve["precision"][n] for n in (0, 38, 39)] == [1 / 8, 1 / 8, 1]  # level 100 is 0.390625
+    assert [curve["recall"][n] for n in (0, 77, 78)] == [1, 1, 0]  # level 200 is 0.78125
     with pytest.raises(UsageError, match="threshold"):
         evaluate(only, [], origin=WEIGHTS, threshold=1.5)
     with pytest.raises(UsageError, match="tolerance"):
@@ -177,6 +181,7 @@ def test_masks_are_found_by_name(data, tmp_path, below):
     assert report.failures == ()
     assert report.scores["iou"].pooled == 1
     assert "ods_0px" not in report.scores  # no thresholds in a binary mask
+    assert report.to_dict()["curve"] is None
     assert report.to_dict()["threshold"] is None
     assert report.to_dict()["origin"]["name"] == str(tmp_path / "out")
 

@@ -1,0 +1,168 @@
+"""Networks and recipes side by side at small scale: the same photos, the same number of them; tables in Markdown.
+
+    python benchmarks/systems.py TABLE DATA [NAME ...] -o WORK
+
+DATA holds prepared sets: `deepcrack` for every table, `crack500` for `small`, `patches` for `recipes`. TABLE is one of:
+
+    recipes    every recipe, 200 samples of 96 px from photos of half size; crack IoU on 40 test photos of that size
+    boundary   PSPNet with the Boundary Combo loss and with plain BCE, 3,000 samples; recall at equal precision
+    restoring  CSBSR and a bicubic enlargement before the same PSPNet, 1,200 samples; test photos blurred, at a quarter
+    small      U-Nets over small encoders, 2,400 samples; validation photos only, for choosing, against CPU time
+
+All networks start from random weights and keep those of the last step; the threshold is 0.5; nothing is chosen on what
+is reported. One optimiser serves all rows, because the published learning rates are for ImageNet weights and long runs;
+loss, augmentation and sampling are the recipe's. KBPN, the restoring half of CSBSR, has 32 channels and 2 stages here
+instead of 128 and 4, or this would take days on a CPU. What is in WORK already is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+from commands import crack, score, train
+from models import REFERENCE, compare
+
+from cracktool.config import recipe_names
+from cracktool.manifest import read_manifest
+from cracktool.models import build_model
+
+FAIR = [
+    *("--no-pretrained", "--lr", "3e-4", "--set", "optimizer=adamw", "--set", "schedule=cosine"),
+    *("--set", "select=last", "--set", "workers=1", "--set", "val_images=2"),
+]
+LATER_STAGES = {"default_finetune", "default_pavement", "default_polish", "weak_two_stage"}  # go on from another run
+FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
+SMALL_KBPN = ["--set", "model_args.features=32", "--set", "model_args.stages=2", "--set", "restore_epochs=0"]
+ENCODERS = (
+    "lcnet_100",
+    "mobilenetv3_small_100",
+    "mobilenetv3_large_100",
+    "efficientnet_lite0",
+    "regnetx_002",
+    "resnet18",
+)
+DECODER = [96, 64, 48, 32]
+
+
+def main() -> None:
+    """Train and score what is missing of one table, then print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("data", type=Path, help="folder of prepared sets")
+    parser.add_argument("names", nargs="*", help="rows of the table [all]")
+    parser.add_argument("-o", "--out", type=Path, default=Path("work/systems"), help="runs and reports [work/systems]")
+    options = parser.parse_args()
+    rows = TABLES[options.table](options.data.resolve(), options.out.resolve() / options.table, options.names)
+    head, *body = rows
+    print("|", " | ".join(head), "|\n|---|" + "--:|" * (len(head) - 1))
+    for row in body:
+        print("|", " | ".join(row), "|", flush=True)
+
+
+def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield crack IoU of each recipe on small photos, sharp or degraded as the recipe's own are."""
+    small, degraded = half_size(data / "deepcrack", out)
+    yield ("recipe", "learned from", "tested on", "crack IoU", "precision", "recall")
+    for name in names or [name for name in recipe_names() if name not in LATER_STAGES]:
+        enlarges = name.startswith(("csbsr", "bicubic"))
+        learned = data / "patches" if name in FROM_LABELS else small
+        more = SMALL_KBPN if name.startswith("csbsr") else []
+        fixed = ["--size", 96, "--batch-size", 4, "--epochs", 5, "--set", "epoch_samples=40"]
+        train(out / name, "--recipe", name, "--data", learned, *FAIR, *fixed, *more)
+        report = score(degraded if enlarges else small, "test", out / name, out / name / "test.json")
+        photos = "x4 degraded" if enlarges else "sharp"
+        yield (name, "labels of METU patches" if name in FROM_LABELS else "masks", photos, *pooled(report))
+
+
+def boundary(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield what one PSPNet learns by either loss, and its recall where it is as precise as the other one is at 0.5."""
+    fixed = ["--data", data / "deepcrack", "--size", 256, "--epochs", 5, "--set", "epoch_samples=600", "--lr", "1e-3"]
+    reports = {}
+    for name in ("bce", "boundary_combo", "boundary_combo_gdice"):
+        train(out / name, "--recipe", "pspnet_resnet18", *FAIR, *fixed, "--loss", name)
+        reports[name] = score(data / "deepcrack", "test", out / name, out / name / "test.json")
+    precision = reports["bce"]["scores"]["precision"]["pooled"]
+    yield ("loss", "crack IoU", "precision", "recall", f"recall at precision {precision:.3f}", "best Dice (ODS)")
+    for name in names or reports:
+        best = reports[name]["scores"]["ods_0px"]["pooled"]
+        yield (name, *pooled(reports[name]), f"{recall_at(reports[name], precision):.3f}", f"{best:.3f}")
+
+
+def restoring(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield crack IoU at 4 times the side of blurred small photos."""
+    yield ("recipe", "crack IoU", "precision", "recall", "F1 at 2 px", "best Dice (ODS)")
+    _, degraded = half_size(data / "deepcrack", out, factor=1)
+    for name in names or ("bicubic_pspnet", "csbsr_pspnet"):
+        fixed = [
+            "--data",
+            data / "deepcrack",
+            "--size",
+            96,
+            "--batch-size",
+            4,
+            "--epochs",
+            6,
+            "--set",
+            "epoch_samples=200",
+        ]
+        train(out / name, "--recipe", name, *FAIR, *fixed, *(SMALL_KBPN if name.startswith("csbsr") else []))
+        report = score(degraded, "test", out / name, out / name / "test.json")
+        more = (report["scores"][key]["pooled"] for key in ("f1_2px", "ods_0px"))
+        yield (name, *pooled(report), *(f"{value:.3f}" for value in more))
+
+
+def small(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield validation scores of small networks against the time of a tile on one CPU thread."""
+    sets, reference = ("crack500", "deepcrack"), build_model(REFERENCE).eval()
+    yield ("encoder", "M parameters", f"CPU time ({REFERENCE} = 1)", *(f"IoU, {name} val" for name in sets))
+    fixed = ["--size", 160, "--batch-size", 8, "--epochs", 4, "--set", "epoch_samples=600", "--lr", "1e-3"]
+    for name in names or ENCODERS:
+        folders = [part for each in sets for part in ("--data", data / each)]
+        model = [*("--model", f"unet_{name}"), "--set", f"model_args.decoder_channels={DECODER}"]
+        train(out / name, *model, *folders, *FAIR, *fixed, "--set", "loss=bce+dice")
+        network = build_model(f"unet_{name}", decoder_channels=DECODER).eval()
+        ratio, _ = compare(network, reference)
+        scores = [score(data / each, "val", out / name, out / name / f"{each}.json") for each in sets]
+        parameters = sum(each.numel() for each in network.parameters()) / 1e6
+        yield (name, f"{parameters:.2f}", f"{ratio:.2f}", *(pooled(each)[0] for each in scores))
+
+
+TABLES = {"recipes": recipes, "boundary": boundary, "restoring": restoring, "small": small}
+
+
+def pooled(report: dict[str, dict[str, dict[str, float]]]) -> tuple[str, ...]:
+    """Return crack IoU, precision and recall over all pixels."""
+    return tuple(f"{report['scores'][name]['pooled']:.3f}" for name in ("iou", "precision", "recall"))
+
+
+def recall_at(report: dict[str, dict[str, list[float]]], precision: float) -> float:
+    """Return the best recall over the thresholds that reach a precision; 0 where none does."""
+    curve = report["curve"]
+    pairs = zip(curve["precision"], curve["recall"], strict=True)
+    return max((recall for reached, recall in pairs if reached >= precision), default=0.0)
+
+
+def half_size(prepared: Path, out: Path, *, factor: int = 2) -> tuple[Path, Path]:
+    """Shrink the train photos and every sixth test photo of a prepared set; return it prepared, sharp and degraded."""
+    manifest = read_manifest(prepared)
+    raw = out / "raw"
+    entries = [*manifest.split("train").entries, *manifest.split("test").entries[::6]]
+    for entry in () if raw.is_dir() else entries:
+        for kind, path in (("images", manifest.image_path(entry)), ("masks", manifest.mask_path(entry))):
+            picture = cv2.imread(str(path))
+            picture = cv2.resize(picture, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+            target = raw / entry.split / kind / f"{Path(entry.image).stem}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(target), picture)
+    sharp, degraded = out / "sharp", out / "degraded"
+    for folder, options in ((sharp, ()), (degraded, ("--degrade",))):
+        if not (folder / "manifest.csv").is_file():
+            crack("prepare", "folder", raw, "-o", folder, *options)
+    return sharp, degraded
+
+
+if __name__ == "__main__":
+    main()
