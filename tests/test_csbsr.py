@@ -375,6 +375,11 @@ def mean_gap(logits, mask):
     return (logits - mask).abs().mean()
 
 
+def both_gaps(outputs, mask):
+    main, side = outputs
+    return mean_gap(main, mask) + 0.4 * mean_gap(side, mask)
+
+
 def batch():
     return {
         "lr": photos(4, 6, batch=2),
@@ -391,10 +396,9 @@ def test_joint_loss_is_the_mix_of_both(model):
     detecting = mean_gap(main, data["mask"]) + 0.4 * mean_gap(side, data["mask"])
     restoring = restoration_loss(sr, estimate, data["lr"], data["hr"], data["kernel"])
     expected = 0.7 * restoring + 0.3 * detecting
-    assert joint_loss(model, **data, pixel_loss=mean_gap).item() == pytest.approx(expected.item(), rel=1e-5)
-    detector_only = joint_loss(model, **data, pixel_loss=mean_gap, beta=1, aux_weight=2)
-    expected = mean_gap(main, data["mask"]) + 2 * mean_gap(side, data["mask"])
-    assert detector_only.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert joint_loss(model, **data, supervised=both_gaps).item() == pytest.approx(expected.item(), rel=1e-5)
+    detector_only = joint_loss(model, **data, supervised=both_gaps, beta=1)
+    assert detector_only.item() == pytest.approx(detecting.item(), rel=1e-5)
 
 
 def test_joint_loss_passes_its_settings_on(model):
@@ -405,13 +409,13 @@ def test_joint_loss_passes_its_settings_on(model):
     settings = {"kernel_weight": 30.0, "zero_padding": True}
     for weigh in (failure_weights, crack_weights):
         expected = restoration_loss(*pictures, weights=weigh(main, data["mask"]), **settings)
-        loss = joint_loss(model, **data, pixel_loss=mean_gap, beta=0, pixel_weights=weigh, **settings)
+        loss = joint_loss(model, **data, supervised=both_gaps, beta=0, pixel_weights=weigh, **settings)
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_joint_loss_teaches_both_parts():
     model = CSBSR(Detector(), features=16, stages=2)
-    joint_loss(model, **batch(), pixel_loss=mean_gap, pixel_weights=failure_weights).backward()
+    joint_loss(model, **batch(), supervised=both_gaps, pixel_weights=failure_weights).backward()
     assert unmoved(model) == []
 
 

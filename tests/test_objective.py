@@ -10,7 +10,7 @@ from test_training import make_data, tensors
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.errors import InputError, UsageError
-from cracktool.losses import combine
+from cracktool.losses import combine, supervise
 from cracktool.manifest import read_manifest, write_manifest
 from cracktool.models import CSBSR, SR_WEIGHTS, SYSTEMS, PaddedModel, System, build_model, joint_loss
 from cracktool.training import EpochEnded, train
@@ -147,7 +147,7 @@ def test_where_to_restore_best_can_be_chosen(config):
             sharp,
             targets[2],
             mask.float(),
-            pixel_loss=combine("bce"),
+            supervised=supervise(combine("bce"), aux_weight=0.4),
             beta=0.5,
             pixel_weights=SR_WEIGHTS[name],
         )

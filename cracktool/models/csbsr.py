@@ -43,8 +43,8 @@ from cracktool.models.padding import Outputs, PaddedModel
 
 BINS = (1, 2, 3, 6)
 
-PixelLoss = Callable[[Tensor, Tensor], Tensor]
-"""Logits and mask (B, 1, H, W) to one number."""
+Supervised = Callable[[Outputs, Tensor], Tensor]
+"""What the detector gives and the mask (B, 1, H, W) to one number."""
 
 PixelWeights = Callable[[Tensor, Tensor], Tensor]
 """Logits and mask (B, 1, H, W) to the weight of each pixel, of that shape."""
@@ -216,17 +216,16 @@ def joint_loss(
     kernel: Tensor,
     mask: Tensor,
     *,
-    pixel_loss: PixelLoss,
+    supervised: Supervised,
     beta: float = 0.3,
     kernel_weight: float = 0.2,
-    aux_weight: float = 0.4,
     pixel_weights: PixelWeights | None = None,
     zero_padding: bool = False,
 ) -> Tensor:
     """Return (1 - beta) L_SR + beta L_seg, the loss that teaches restoring and detecting together.
 
-    L_seg is `pixel_loss` of the main logits plus `aux_weight` times that of each auxiliary one; L_SR is
-    `restoration_loss`. beta 0 leaves the detector untaught, as in the 30,000 steps that the authors begin with.
+    L_seg is `supervised`, L_SR is `restoration_loss`. beta 0 leaves the detector untaught, as in the 30,000 steps that
+    the authors begin with.
 
     Args:
         model: The network, in training mode.
@@ -234,10 +233,9 @@ def joint_loss(
         hr: The sharp ones (B, 3, 4 h, 4 w), 0 to 1.
         kernel: The kernels that blurred them (B, 1, 21, 21), summing to 1.
         mask: Crack masks of the sharp photos (B, 1, 4 h, 4 w), 0 to 1.
-        pixel_loss: Loss of logits against a mask.
+        supervised: Loss of the detector's main logits and auxiliary ones against a mask.
         beta: Share of the detector; published: 0.3 for PSPNet and U-Net, 0.9 for HRNet+OCR and CrackFormer.
         kernel_weight: See `restoration_loss`.
-        aux_weight: Weight of each auxiliary output.
         pixel_weights: `failure_weights` or `crack_weights`, to restore best where it matters for finding cracks.
         zero_padding: See `restoration_loss`.
 
@@ -245,15 +243,12 @@ def joint_loss(
     """
     sr, estimate = model.restore(lr)
     outputs = model.detect(sr)
-    main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+    main = outputs[0] if isinstance(outputs, tuple) else outputs
     weights = None if pixel_weights is None else pixel_weights(main.detach(), mask)
     restoring = restoration_loss(
         sr, estimate, lr, hr, kernel, kernel_weight=kernel_weight, weights=weights, zero_padding=zero_padding
     )
-    detecting = pixel_loss(main, mask)
-    for logits in auxiliary:
-        detecting = detecting + aux_weight * pixel_loss(logits, mask)
-    return (1 - beta) * restoring + beta * detecting
+    return (1 - beta) * restoring + beta * supervised(outputs, mask)
 
 
 def restoration_loss(

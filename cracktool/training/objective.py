@@ -73,9 +73,8 @@ def _of_restoring(loss: Loss, config: TrainConfig, *, beta: float) -> Objective:
             sharp.float() / 255,
             kernel,
             mask.float(),
-            pixel_loss=loss,
+            supervised=supervised,
             beta=beta,
-            aux_weight=config.aux_weight,
             pixel_weights=SR_WEIGHTS[config.sr_weights],
         )
 
