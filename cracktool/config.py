@@ -86,6 +86,18 @@ class TrainConfig:
     """How an image becomes a square sample: a random cut-out, or squeezed whole."""
     crack_crops: float = 0.0
     """Share of cut-outs that are made to contain crack, where the image has any."""
+    empty_crops: float = 0.0
+    """Share of cut-outs that are made to contain none, where the image has room beside its crack."""
+    mine: str = ""
+    """Folder of crack-free photos: where the network sees cracks in them, it learns next; empty for none."""
+    mine_share: float = 0.2
+    """Share of the samples that is cut from those."""
+    unlabelled: str = ""
+    """Folder of photos without masks, learned from as the moving average of the network sees them; empty for none."""
+    unlabelled_share: float = 0.25
+    """Share of the samples that is cut from those."""
+    trust: tuple[float, float] = (0.1, 0.9)
+    """Probabilities up to which and from which on the average is believed; what is between teaches nothing."""
     augment: Augment = field(default_factory=Augment)
     """Random changes of the samples."""
 
@@ -106,7 +118,9 @@ class TrainConfig:
     pooling: Literal["max", "topk", "lse", "generalised_mean", "cam"] = "max"
     """How the logits of an image become one, where its label is all there is."""
     teacher: str = ""
-    """Weights that make the pseudo-masks, such as a run folder; empty for none."""
+    """Weights that make the pseudo-masks, or that are distilled, such as a run folder; empty for none."""
+    distil: float = 0.0
+    """Weight of the loss against the teacher's probabilities, beside that against the masks; 0 for none."""
     refine: Literal["guided", "darkness", "none"] = "guided"
     """Bring the teacher's probabilities to the edges in the image by a guided filter, by its dark pixels, or not."""
     pseudo_share: float = 0.02
@@ -146,12 +160,18 @@ class TrainConfig:
 
     epochs: int = 50
     """Passes over the data."""
+    patience: int = 0
+    """Stop after this many epochs without a better score on the validation split; 0 for never."""
     select: Literal["iou", "last"] = "iou"
     """Keep the weights with the best crack IoU on the validation split, or the last."""
     epoch_samples: int = 0
     """Samples of one pass; 0 for as many as there are images."""
     batch_size: int = 8
-    """Samples of one step."""
+    """Samples of one batch, of each process where there are several."""
+    accumulate: int = 1
+    """Batches whose gradients make one step: that of a larger batch, in the memory of a smaller one."""
+    compile: bool = False
+    """Let torch.compile translate the network: slow to begin, faster afterwards."""
     val_images: int = 0
     """Validate on this many images, evenly spaced in the table; 0 for all."""
     threshold: float = 0.5
@@ -163,21 +183,30 @@ class TrainConfig:
     """cpu, cuda, cuda:1, mps, or auto for the best there is."""
     dtype: str = "auto"
     """float32, bfloat16, float16, or auto for the fastest that the device has."""
-    workers: int = 2
-    """Processes that load samples; 0 to load in the training process."""
+    workers: int = -1
+    """Processes that load samples; 0 to load in the training process, -1 for one per processor, 8 at most."""
     seed: int = 0
     """Decides weights, order and augmentation."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range and contradictions."""
-        for name in ("size", "epochs", "batch_size", "tile", "step_epochs"):
+        for name in ("size", "epochs", "batch_size", "accumulate", "tile", "step_epochs"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in (
-            *("epoch_samples", "val_images", "warmup_steps", "workers"),
+            *("epoch_samples", "val_images", "warmup_steps", "patience", "distil"),
             *("weight_decay", "clip_norm", "aux_weight", "boundary_epochs", "restore_epochs"),
         ):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("crack_crops", "momentum", "boundary_cap", "beta"):
+        _check(self.workers >= -1, "workers", self.workers, "-1 or more")
+        for name in (
+            "crack_crops",
+            "empty_crops",
+            "momentum",
+            "boundary_cap",
+            "beta",
+            "mine_share",
+            "unlabelled_share",
+        ):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _check(self.poly_power > 0, "poly_power", self.poly_power, "more than 0")
@@ -199,8 +228,10 @@ class TrainConfig:
         if self.supervision == "image" and self.fit != "resize":
             raise UsageError("a cut-out need not have the label of its image", remedy="set fit=resize")
         self._check_pseudo()
-        if self.fit == "resize" and self.crack_crops:
-            raise UsageError("crack_crops has no effect with fit = resize", remedy="set crack_crops=0 or fit=crop")
+        self._check_extra()
+        for name in ("crack_crops", "empty_crops", "mine"):
+            if self.fit == "resize" and getattr(self, name):
+                raise UsageError(f"{name} has no effect with fit = resize", remedy="leave it out, or set fit=crop")
         if self.fit == "resize" and self.augment.zoom != (1.0, 1.0):
             raise UsageError(
                 "augment.zoom has no effect with fit = resize", remedy="set augment.zoom=[1, 1] or fit=crop"
@@ -211,9 +242,9 @@ class TrainConfig:
         low, high = self.pseudo_band
         _check(0 < low <= high < 1, "pseudo_band", self.pseudo_band, "two rising probabilities between 0 and 1")
         if self.supervision != "pseudo":
-            if self.teacher:
+            if self.teacher and not self.distil:
                 reason = f"a teacher has no effect with supervision = {self.supervision}"
-                raise UsageError(reason, remedy="set supervision=pseudo, or leave teacher out")
+                raise UsageError(reason, remedy="set distil=1 or supervision=pseudo")
             return
         if not self.teacher:
             raise UsageError("pseudo-masks need a teacher", remedy="set teacher=runs/weak, or any other weights")
@@ -221,6 +252,30 @@ class TrainConfig:
             raise UsageError("pseudo-masks are never soft", remedy="set soft_masks=false")
         if self.select != "last":
             raise UsageError("no mask may choose among the epochs, and labels cannot", remedy="set select=last")
+
+    def _check_extra(self) -> None:
+        low, high = self.trust
+        _check(0 <= low < high <= 1, "trust", self.trust, "two rising probabilities from 0 to 1")
+        crops = self.crack_crops + self.empty_crops
+        _check(crops <= 1, "crack_crops + empty_crops", crops, "1 at most")
+        extra = self.mine_share * bool(self.mine) + self.unlabelled_share * bool(self.unlabelled)
+        _check(extra < 1, "mine_share + unlabelled_share", extra, "less than 1, so that masks teach too")
+        if self.patience and self.select == "last":
+            raise UsageError(
+                "patience waits for a better score, but the last weights are kept", remedy="set select=iou"
+            )
+        if self.distil and not self.teacher:
+            raise UsageError("nothing to distil", remedy="set teacher=runs/large, or any other weights")
+        for name in ("distil", "unlabelled", "mine"):
+            if getattr(self, name) and (self.supervision != "pixels" or self.degrade or self.soft_masks):
+                reason = (
+                    f"{name} goes with plain masks only: not with image labels, pseudo-masks, degrade or soft_masks"
+                )
+                raise UsageError(reason, remedy=f"leave {name} out")
+        if self.unlabelled and self.distil:
+            raise UsageError("unlabelled and distil are two teachers of one batch", remedy="leave one out")
+        if self.unlabelled and not self.ema:
+            raise UsageError("unlabelled photos are seen by the moving average", remedy="set ema=0.99")
 
     def to_toml(self) -> str:
         """Return the settings as a recipe file that gives them again."""

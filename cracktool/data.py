@@ -6,6 +6,7 @@ was stopped and resumed make no difference.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment, TrainConfig
+from cracktool.datasets.pairing import list_pictures
 from cracktool.degradation import SCALE, Degradation
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import read_grey, read_image, read_mask
 from cracktool.manifest import Manifest
 
@@ -31,6 +33,9 @@ Key = tuple[int, int]
 
 IGNORED = 2
 """Value of a target where a pixel teaches nothing; 0 is background, 1 crack."""
+
+UNKNOWN = 3
+"""Value of a target where a teacher is to say what a pixel is."""
 
 CROP_TRIES = 8
 
@@ -44,12 +49,16 @@ class Example:
         mask: Where the crack is; None where there is none, or where only the label may teach.
         cracked: The label, where only it may teach; None where pixels teach.
         pseudo: The mask is a pseudo-mask: its grey values between 0 and 255 are pixels that teach nothing.
+        unlabelled: Nobody has said what is in it.
+        heat: Levels of false alarms, a picture of its size: cut-outs are where they are; None for anywhere.
     """
 
     image: Path
     mask: Path | None
     cracked: bool | None = None
     pseudo: bool = False
+    unlabelled: bool = False
+    heat: Path | None = None
 
 
 def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
@@ -85,7 +94,8 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         items: The pictures.
         size: Side of the square samples, px.
         fit: ``crop`` cuts a random square out, ``resize`` squeezes the whole picture.
-        crack_crops: Share of cut-outs that are made to contain crack.
+        crack_crops: Share of cut-outs that are made to contain crack, where the picture has any.
+        empty_crops: Share of cut-outs that are made to contain none, where the picture has room.
         soft_masks: Keep the shares of crack that a shrunken mask has.
         degradation: Makes the image that is learned from of the sharp one.
         augment: Random changes.
@@ -98,6 +108,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         size: int,
         fit: str = "crop",
         crack_crops: float = 0.0,
+        empty_crops: float = 0.0,
         soft_masks: bool = False,
         degradation: Degradation | None = None,
         augment: Augment,
@@ -106,6 +117,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         self.size = size
         self.fit = fit
         self.crack_crops = crack_crops
+        self.empty_crops = empty_crops
         self.soft_masks = soft_masks
         self.degradation = degradation
         self.augment = augment
@@ -120,7 +132,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         image, mask = load(self.items[index])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too, which nothing restores
-            image, mask = self._square(image, mask)
+            image, mask = self._square(index, image, mask)
             image, mask = self._geometry(image, mask)
             image = _grain(self._colour(image), self.augment.noise)
         cracked = self.items[index].cracked
@@ -138,13 +150,16 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         except CrackError as error:
             return error
 
-    def _square(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def _square(
+        self, index: int, image: tv_tensors.Image, mask: tv_tensors.Mask
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         if self.fit == "resize":
             return _resize(image, self.size), _resize_mask(mask, self.size, soft=self.soft_masks)
         low, high = self.augment.zoom
         zoom = low * (high / low) ** torch.rand(()).item()
         side = max(1, round(self.size / zoom))
-        top, left = self._corner(mask, side)
+        heat = self.items[index].heat
+        top, left = self._corner(mask, side) if heat is None else _hot_corner(read_grey(heat), side)
         image, mask = _cut(image, top, left, side), _cut(mask, top, left, side)
         if side == self.size:
             return image, mask
@@ -153,12 +168,45 @@ class Samples(Dataset[tuple[Tensor, ...]]):
     def _corner(self, mask: tv_tensors.Mask, side: int) -> tuple[int, int]:
         limits = [max(extent - side, 0) + 1 for extent in mask.shape[-2:]]
         crack = mask == 1
-        wants_crack = torch.rand(()).item() < self.crack_crops and bool(crack.any())
+        draw = torch.rand(()).item()
+        wanted = draw < self.crack_crops
+        choosy = draw < self.crack_crops + self.empty_crops and bool(crack.any())
         for _ in range(CROP_TRIES):
             top, left = (int(torch.randint(limit, ()).item()) for limit in limits)
-            if not wants_crack or crack[..., top : top + side, left : left + side].any():
+            if not choosy or bool(crack[..., top : top + side, left : left + side].any()) == wanted:
                 break
         return top, left
+
+
+def _hot_corner(heat: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
+    """Return the corner of a cut-out around a pixel drawn with the square of its level as its chance."""
+    chances = np.square(heat, dtype=np.float64).ravel().cumsum() + 1e-6 * np.arange(1, heat.size + 1)
+    pixel = int(np.searchsorted(chances, torch.rand(()).item() * chances[-1], side="right"))
+    middle = divmod(pixel, heat.shape[1])
+    top, left = (
+        min(max(place - side // 2, 0), max(extent - side, 0)) for place, extent in zip(middle, heat.shape, strict=True)
+    )
+    return top, left
+
+
+class Normalise:
+    """uint8 RGB (B, 3, H, W) -> float32 on the device, normalised and laid out channels last.
+
+    Args:
+        mean: Of each channel, values 0 to 1.
+        std: Of each channel, values 0 to 1.
+        device: Where the result lies.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.device = device
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the normalised images."""
+        scaled = (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
 
 
 class _Batches(DataLoader[tuple[Tensor, ...]]):
@@ -182,17 +230,33 @@ class EpochSampler(Sampler[Key]):
         weights: Relative chance of each image; None for every image once, in random order.
         count: Samples of one pass; more than there are images means repeats.
         seed: Seed of the run.
+        batch: Samples of a batch of one process.
+        rank: Which process this is, from 0.
+        ranks: How many processes share each pass. Together their batches are those of one with a batch of all.
     """
 
-    def __init__(self, *, images: int, weights: Tensor | None, count: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        images: int,
+        weights: Tensor | None,
+        count: int,
+        seed: int,
+        batch: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.images = images
         self.weights = weights
         self.count = count
         self.seed = seed
+        self.batch = batch
+        self.rank = rank
+        self.ranks = ranks
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.count
+        return self.count if self.ranks == 1 else self.count // (self.ranks * self.batch) * self.batch
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -202,7 +266,11 @@ class EpochSampler(Sampler[Key]):
             rounds = -(-self.count // self.images)
             order = torch.cat([torch.randperm(self.images, generator=generator) for _ in range(rounds)])[: self.count]
         seeds = torch.randint(2**62, (self.count,), generator=generator)
-        return iter(list(zip(order.tolist(), seeds.tolist(), strict=True)))
+        keys = list(zip(order.tolist(), seeds.tolist(), strict=True))
+        if self.ranks == 1:
+            return iter(keys)
+        steps = range(self.rank * self.batch, len(self) * self.ranks, self.ranks * self.batch)
+        return iter([key for start in steps for key in keys[start : start + self.batch]])
 
 
 def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
@@ -212,7 +280,8 @@ def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         InputError: A file cannot be read, or the two differ in size.
     """
     image = read_image(item.image)
-    mask = np.zeros(image.shape[:2], np.uint8) if item.mask is None else _read_target(item.mask, pseudo=item.pseudo)
+    nothing = np.full(image.shape[:2], UNKNOWN if item.unlabelled else 0, np.uint8)
+    mask = nothing if item.mask is None else _read_target(item.mask, pseudo=item.pseudo)
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"the mask is {mask.shape[1]}x{mask.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
@@ -237,34 +306,53 @@ def _read_target(path: Path, *, pseudo: bool) -> npt.NDArray[np.uint8]:
 
 
 def training_loader(
-    manifests: Sequence[Manifest], config: TrainConfig
+    manifests: Sequence[Manifest],
+    config: TrainConfig,
+    *,
+    mined: Sequence[Example] = (),
+    rank: int = 0,
+    ranks: int = 1,
 ) -> tuple[DataLoader[tuple[Tensor, ...]], EpochSampler]:
     """Return the batches of a run and the sampler whose ``epoch`` chooses the pass.
 
     Args:
         manifests: The train split of each data set, in the order of ``config.data``.
         config: Settings.
+        mined: Crack-free photos that are mined for false alarms, last among the samples.
+        rank: Which process of the run this is, from 0.
+        ranks: How many there are; each has batches of its own.
 
     Raises:
         InputError: A data set has nothing to learn from.
+        UsageError: A pass is too short for all processes to have a batch.
     """
     sets = [examples(manifest, config.supervision) for manifest in manifests]
     for manifest, items in zip(manifests, sets, strict=True):
         if not items:
             lacking = "mask" if config.supervision == "pixels" else "label"
             raise InputError(f"no image with a {lacking} in the train split", path=manifest.folder)
-    items = [item for each in sets for item in each]
+    unlabelled = [Example(path, None, unlabelled=True) for path in _photos(config.unlabelled)]
+    items = [*(item for each in sets for item in each), *unlabelled, *mined]
     sampler = EpochSampler(
         images=len(items),
-        weights=_chances(sets, config.data_weights),
+        weights=_chances(sets, unlabelled, mined, config),
         count=config.epoch_samples or len(items),
         seed=config.seed,
+        batch=config.batch_size,
+        rank=rank,
+        ranks=ranks,
     )
+    if not len(sampler):
+        raise UsageError(
+            f"a pass of {sampler.count} samples has no batch of {config.batch_size} for each of {ranks} processes",
+            remedy="lower --batch-size, or set epoch_samples",
+        )
     samples = Samples(
         items,
         size=config.size,
         fit=config.fit,
         crack_crops=config.crack_crops,
+        empty_crops=config.empty_crops,
         soft_masks=config.soft_masks,
         degradation=Degradation() if config.degrade else None,
         augment=config.augment,
@@ -273,7 +361,7 @@ def training_loader(
         samples,
         batch_size=config.batch_size,
         sampler=sampler,
-        num_workers=config.workers,
+        num_workers=min(8, _processors()) if config.workers < 0 else config.workers,
         drop_last=len(sampler) >= config.batch_size,
         collate_fn=_collate,
         worker_init_fn=_quiet_worker,
@@ -282,10 +370,31 @@ def training_loader(
     return loader, sampler
 
 
-def _chances(sets: Sequence[Sequence[Example]], shares: Sequence[float]) -> Tensor | None:
-    if not shares:
+def _photos(folder: str) -> list[Path]:
+    if not folder:
+        return []
+    photos = list_pictures(Path(folder))
+    if not photos:
+        raise InputError("no photos in this folder", path=folder, remedy="name a folder of photos")
+    return photos
+
+
+def _chances(
+    sets: Sequence[Sequence[Example]], unlabelled: Sequence[Example], mined: Sequence[Example], config: TrainConfig
+) -> Tensor | None:
+    """Return the chance of each sample, or None where every image comes once per pass."""
+    if not (config.data_weights or unlabelled or mined):
         return None
-    return torch.cat([torch.full((len(items),), share / len(items)) for items, share in zip(sets, shares, strict=True)])
+    extra = [(unlabelled, config.unlabelled_share if unlabelled else 0), (mined, config.mine_share if mined else 0)]
+    rest = 1 - sum(share for _, share in extra)
+    shares = config.data_weights or [len(items) for items in sets]
+    parts = [(items, rest * share / sum(shares)) for items, share in zip(sets, shares, strict=True)]
+    return torch.cat([torch.full((len(items),), share / len(items)) for items, share in (*parts, *extra) if items])
+
+
+def _processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: what this process may use of them
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _quiet_worker(_: int) -> None:

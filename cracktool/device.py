@@ -25,6 +25,10 @@ class Choice:
     dtype: torch.dtype
     reason: str
 
+    def autocast(self) -> torch.autocast:
+        """Return a context in which the heavy operations use the number format."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
 
 def choose_device(name: str = "auto", dtype: str = "auto") -> Choice:
     """Choose device and number format.

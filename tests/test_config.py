@@ -123,7 +123,14 @@ RANGES = {
     "epoch_samples": [-1],
     "val_images": [-1],
     "warmup_steps": [-1],
-    "workers": [-1],
+    "workers": [-2],
+    "accumulate": [0],
+    "patience": [-1],
+    "distil": [-0.1],
+    "empty_crops": [-0.1, 1.1],
+    "mine_share": [-0.1, 1.1],
+    "unlabelled_share": [-0.1, 1.1],
+    "trust": [[0.5, 0.5], [-0.1, 0.5], [0.5, 1.1]],
     "weight_decay": [-0.1],
     "clip_norm": [-0.1],
     "crack_crops": [-0.1, 1.1],
@@ -171,19 +178,40 @@ def test_every_number_has_a_range():
     assert numbers <= set(RANGES)
 
 
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["patience=3", "select=last"], "select=iou"),
+        (["distil=1"], "set teacher"),
+        (["teacher=runs/large"], "set distil=1"),
+        (["distil=1", "teacher=runs/large", "degrade=true"], "leave distil out"),
+        (["distil=1", "teacher=runs/large", "unlabelled=photos", "ema=0.9"], "leave one out"),
+        (["unlabelled=photos"], "set ema"),
+        (["mine=photos", "fit=resize"], "set fit=crop"),
+        (["empty_crops=0.5", "fit=resize"], "set fit=crop"),
+        (["mine=photos", "supervision=image", "fit=resize"], "mine"),
+        (["crack_crops=0.6", "empty_crops=0.6"], "1 at most"),
+        (["mine=photos", "mine_share=0.5", "unlabelled=more", "unlabelled_share=0.5", "ema=0.9"], "less than 1"),
+    ],
+)
+def test_contradictions_of_teachers_and_samples(texts, words):
+    with pytest.raises(UsageError, match=words):
+        resolve([MODEL], texts)
+
+
 PSEUDO = ["supervision=pseudo", "teacher=runs/weak", "select=last"]
 
 
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["fit=resize", "crack_crops=0.5"], "crack_crops has no effect with fit = resize.*crack_crops=0 or fit=crop"),
+        (["fit=resize", "crack_crops=0.5"], "crack_crops has no effect with fit = resize.*fit=crop"),
         (["fit=resize", "augment.zoom=[0.5, 1]"], "augment.zoom has no effect with fit = resize"),
         (["soft_masks=true"], "soft_masks has no effect with fit = crop.*fit=resize"),
         (["supervision=image"], "a cut-out need not have the label of its image.*fit=resize"),
         (["supervision=image", "fit=resize", "degrade=true"], "degrade needs masks to learn from"),
         ([*PSEUDO, "teacher="], "pseudo-masks need a teacher.*teacher=runs/weak"),
-        (["teacher=runs/weak"], "a teacher has no effect with supervision = pixels.*set supervision=pseudo"),
+        (["teacher=runs/weak"], "a teacher has no effect with supervision = pixels.*supervision=pseudo"),
         (["teacher=a", "supervision=image", "fit=resize"], "a teacher has no effect with supervision = image"),
         ([*PSEUDO, "degrade=true"], "degrade needs masks to learn from"),
         ([*PSEUDO, "fit=resize", "soft_masks=true"], "pseudo-masks are never soft.*soft_masks=false"),

@@ -419,7 +419,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_equals_an_undisturbed_one(
     resumed = []
     for event in train(config, tmp_path / "parts", resume=True):
         resumed.append(event)
-        if isinstance(event, Stepped) and event.step == 6:
+        if isinstance(event, Stepped) and event.batch == 6:
             break  # in the middle of the second epoch
     assert [event.total for event in resumed if isinstance(event, Labelled)] == [4] * 4
     assert not any(isinstance(event, Labelled) for event in train(config, tmp_path / "parts", resume=True))

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import NORMLESS
 from PIL import Image
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.errors import InputError, OutputError, UsageError, WeightsError
 from cracktool.images import read_image
 from cracktool.manifest import Entry, write_manifest
+from cracktool.models import SYSTEMS
 from cracktool.training import (
     EpochEnded,
     Finished,
@@ -83,6 +85,13 @@ def config(data):
     )
 
 
+@pytest.fixture
+def normless(monkeypatch):
+    """Let there be a network to which a batch is the sum of its samples."""
+    for name, system in NORMLESS.items():
+        monkeypatch.setitem(SYSTEMS, name, system)
+
+
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     return read_weights(path)[0]
 
@@ -98,13 +107,21 @@ def assert_same(one: Path, other: Path) -> None:
         assert torch.equal(left[name], right[name]), name
 
 
+def assert_close(one: Path, other: Path, *, atol: float = 1e-6) -> None:
+    left, right = tensors(one), tensors(other)
+    for name in left:
+        assert torch.allclose(left[name], right[name], atol=atol), name
+
+
 def test_a_run_tells_what_happens_and_leaves_everything(config, tmp_path):
     events = list(train(config, tmp_path / "run"))
     assert [type(event) for event in events] == [
         Started, *[Stepped] * 3, EpochEnded, *[Stepped] * 3, EpochEnded, Finished,
     ]  # fmt: skip
-    assert (events[0].train_images, events[0].val_images, events[0].steps_per_epoch) == (6, 2, 3)
-    assert [event.step for event in events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
+    assert (events[0].train_images, events[0].val_images, events[0].batches_per_epoch) == (6, 2, 3)
+    assert [event.batch for event in events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
+    assert (events[0].ranks, {event.images for event in events if isinstance(event, Stepped)}) == (1, {2})
+    assert not events[-1].stopped_early
     written = "best.safetensors config.toml curves.png first_batch.png last.pt last.safetensors metrics.csv"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == written.split()
     table = rows(tmp_path / "run")
@@ -129,7 +146,7 @@ def test_resume_equals_an_undisturbed_run(config, tmp_path, changes):
     config = replace(config, **changes)
     list(train(config, tmp_path / "whole"))
     for event in train(config, tmp_path / "parts"):
-        if isinstance(event, Stepped) and event.step == 5:
+        if isinstance(event, Stepped) and event.batch == 5:
             break  # in the middle of the second epoch
     events = list(train(config, tmp_path / "parts", resume=True))
     assert events[0].first_epoch == 2
@@ -144,6 +161,50 @@ def test_loader_processes_make_no_difference(config, tmp_path):
     list(train(config, tmp_path / "none"))
     list(train(replace(config, workers=2), tmp_path / "two"))
     assert_same(tmp_path / "none" / "last.safetensors", tmp_path / "two" / "last.safetensors")
+
+
+def test_accumulated_batches_equal_a_larger_one(config, normless, tmp_path):
+    config = replace(config, epochs=1, epoch_samples=8, optimizer="sgd", loss="bce", model="normless", model_args={})
+    list(train(replace(config, batch_size=4), tmp_path / "large"))
+    list(train(replace(config, batch_size=2, accumulate=2), tmp_path / "small"))
+    assert_close(tmp_path / "large" / "last.safetensors", tmp_path / "small" / "last.safetensors")
+
+
+def test_what_is_left_of_a_pass_makes_a_step_too(config, normless, tmp_path):
+    config = replace(config, epochs=1, epoch_samples=6, optimizer="sgd", loss="bce", model="normless", model_args={})
+    list(train(replace(config, accumulate=2), tmp_path / "rest"))  # 2 + 1 batches
+    list(train(replace(config, accumulate=3), tmp_path / "whole"))
+    rest, whole = (tensors(tmp_path / run / "last.safetensors") for run in ("rest", "whole"))
+    assert any(not torch.equal(rest[name], whole[name]) for name in rest)
+    list(train(replace(config, accumulate=50), tmp_path / "one"))
+    assert_close(tmp_path / "whole" / "last.safetensors", tmp_path / "one" / "last.safetensors")
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(config, tmp_path):
+    config = replace(config, epochs=30, patience=2, lr=1e-12)  # the first epoch is the best
+    events = list(train(config, tmp_path))
+    assert events[-1].stopped_early
+    assert sum(isinstance(event, EpochEnded) for event in events) == 3
+    again = list(train(config, tmp_path, resume=True))
+    assert [type(event) for event in again] == [Started, Finished]
+
+
+@pytest.mark.slow  # half a minute of compiling
+def test_compiled_networks_learn_alike(config, normless, tmp_path):
+    config = replace(config, epochs=1, model="normless", model_args={}, ema=0.5)
+    list(train(config, tmp_path / "plain"))
+    list(train(replace(config, compile=True), tmp_path / "compiled"))
+    assert_close(tmp_path / "plain" / "last.safetensors", tmp_path / "compiled" / "last.safetensors", atol=1e-4)
+
+
+def test_tensorboard_shows_the_run_where_it_is_installed(config, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = list(train(config, tmp_path))
+    shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    scores = [event.val_iou for event in events if isinstance(event, EpochEnded)]
+    assert [each.value for each in shown.Scalars("validation/iou")] == pytest.approx(scores)
+    assert len(shown.Scalars("loss/step")) == 6
 
 
 @pytest.mark.slow

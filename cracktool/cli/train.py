@@ -86,7 +86,7 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
         for event in train(config, folder, resume=resume):
             match event:
                 case Started():
-                    steps = bar.total = event.steps_per_epoch
+                    steps = bar.total = event.batches_per_epoch
                     say(
                         f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}; "
                         f"{event.train_images} images to learn from, {event.val_images} to validate on"

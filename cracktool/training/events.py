@@ -10,14 +10,15 @@ from cracktool.device import Choice
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The run is set up: what it learns from, on what, and from which epoch on."""
+    """The run is set up: what it learns from, on what, in how many processes, and from which epoch on."""
 
     device: Choice
+    ranks: int
     parameters: int
     train_images: int
     val_images: int
     first_epoch: int
-    steps_per_epoch: int
+    batches_per_epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,13 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped:
-    """One batch was learned."""
+    """This process has learned from one batch, of so many images."""
 
     epoch: int
-    step: int
+    batch: int
     loss: float
     lr: float
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class Finished:
     weights: Path
     val_iou: float
     epoch: int
+    stopped_early: bool
 
 
 Event = Started | Labelled | Stepped | EpochEnded | Finished

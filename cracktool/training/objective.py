@@ -19,6 +19,8 @@ from cracktool.models import CSBSR, POOLINGS, SR_WEIGHTS, Outputs, PaddedModel, 
 Objective = Callable[[PaddedModel, Tensor, list[Tensor]], Tensor]
 """Network, normalised images (B, 3, H, W) and targets as `cracktool.data.Samples` gives them -> one number."""
 
+Supervised = Callable[[Outputs, Tensor], Tensor]
+
 SURELY_BACKGROUND = -30.0
 """Logit that stands where a pixel is ignored: a probability of 1e-13, far below what any loss can tell from 0."""
 
@@ -39,15 +41,30 @@ def build_objective(config: TrainConfig, epoch: int) -> Objective:
         return _of_labels(loss, config.pooling)
     if config.degrade:
         return _of_restoring(loss, config, beta=0 if epoch < config.restore_epochs else config.beta)
-    if config.supervision == "pseudo":
+    if config.supervision == "pseudo" or config.unlabelled:
         loss = without_ignored(loss)
     supervised = supervise(loss, aux_weight=config.aux_weight)
+    if config.distil:
+        return _of_masks_and_teacher(supervised, config.distil)
 
     def of_masks(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
         (mask,) = targets
         return supervised(model(x), mask.float())
 
     return of_masks
+
+
+def _of_masks_and_teacher(supervised: Supervised, weight: float) -> Objective:
+    """Hinton et al. 2015, arXiv 1503.02531, with the teacher's probabilities as they are (temperature 1)."""
+    cross_entropy = combine("bce")
+
+    def of_masks_and_teacher(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
+        mask, probs = targets
+        outputs = model(x)
+        main = outputs[0] if isinstance(outputs, tuple) else outputs
+        return supervised(outputs, mask.float()) + weight * cross_entropy(main, probs)
+
+    return of_masks_and_teacher
 
 
 def _of_labels(loss: Loss, pooling: str) -> Objective:

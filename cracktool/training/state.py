@@ -74,8 +74,13 @@ class State:
         self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
 
 
-def new_state(config: TrainConfig, choice: Choice) -> State:
+def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False) -> State:
     """Return the state before the first step; the seed decides it.
+
+    Args:
+        config: Settings.
+        choice: Where the network learns.
+        synchronised: Batch norms are to take the statistics of all processes, which PyTorch can on GPUs only.
 
     Raises:
         UsageError: The settings name no network.
@@ -87,20 +92,26 @@ def new_state(config: TrainConfig, choice: Choice) -> State:
         path = weights_path(config.init)
         tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
         load_tensors(model, tensors, path=path)
+    if synchronised and choice.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(choice.device).to(memory_format=torch.channels_last)
     average = None
     if config.ema:
         average = copy.deepcopy(model).eval()
+    if config.compile:
+        model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
     return State(model, average, build_optimizer(model, config), scaler)
 
 
-def descend(state: State, value: Tensor, clip_norm: float) -> None:
-    """Take one step down the gradient of a loss.
+def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
+    """Add the gradient of a loss to what was gathered, and take the step down it.
 
     Args:
         state: Changed in place.
-        value: The loss, one number with its graph.
+        value: The loss of a batch, one number with its graph.
+        share: Weight of this batch among those of the step.
+        step: Whether this batch is the step's last; otherwise its gradient waits for the others.
         clip_norm: Largest norm of the gradient; 0 for no limit.
 
     Raises:
@@ -108,13 +119,15 @@ def descend(state: State, value: Tensor, clip_norm: float) -> None:
     """
     if not torch.isfinite(value):
         raise UsageError("the loss is no longer a number", remedy="lower --lr, or set clip_norm=1")
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+    state.scaler.scale(share * value).backward()  # type: ignore[no-untyped-call]
+    if not step:
+        return
     if clip_norm:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
