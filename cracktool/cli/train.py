@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cracktool.cli.options import Debug, Quiet
-from cracktool.cli.screen import print_data, print_table, progress_bar, tell
+from cracktool.cli.screen import print_data, print_table, tell
+from cracktool.errors import UsageError
 
 if TYPE_CHECKING:
     from cracktool.config import TrainConfig
+    from cracktool.training import EpochEnded, Event, Started, Stepped
 
 
 def train(
@@ -21,12 +27,23 @@ def train(
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder [runs/MODEL].")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples of one step.")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(metavar="INTEGER|auto", help="Samples of a batch; auto tries what suits.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the square samples in px.")] = None,
     loss: Annotated[str | None, typer.Option(help="Sum of losses, such as bce+dice.")] = None,
     pretrained: Annotated[bool | None, typer.Option(help="Start from ImageNet weights of the encoder.")] = None,
     init: Annotated[Path | None, typer.Option(help="Start from this weights file.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Learn from these weights too: their probabilities, or pseudo-masks.")
+    ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Learn from photos without masks too (needs ema).")
+    ] = None,
+    mine: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Learn from false alarms in these crack-free photos too.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as augment.blur=0.2.")
@@ -40,7 +57,8 @@ def train(
     """Train a network on prepared data sets.
 
     The run folder keeps the settings, a table and curves of the scores, the first batch as a picture, and the best
-    weights by crack IoU on the validation split. Prints the path of those weights.
+    weights by crack IoU on the validation split. Prints the path of those weights. Several GPUs, or processes on a CPU:
+    torchrun --nproc-per-node 2 -m cracktool train, with the same options.
 
     Example: crack train --model unet_resnet34 --data data/crack500 --epochs 50
     """
@@ -50,24 +68,51 @@ def train(
     from cracktool.config import read_recipe, recipe_names, resolve
 
     named = recipe or (model if model in recipe_names() else None)
-    layer = read_recipe(named) if named else {}
-    options = {
+    options: dict[str, Any] = {
         "model": model,
         "data": [str(path) for path in data] if data else None,
         "epochs": epochs,
-        "batch_size": batch_size,
+        "batch_size": None if batch_size in (None, "auto") else _whole_number(batch_size),
         "lr": lr,
         "size": size,
         "loss": loss,
         "pretrained": pretrained,
-        "init": str(init) if init else None,
+        "init": _text(init),
+        "teacher": _text(teacher),
+        "unlabelled": _text(unlabelled),
+        "mine": _text(mine),
         "device": device,
         "seed": seed,
     }
-    config = resolve([layer, {key: value for key, value in options.items() if value is not None}], set_ or [])
+    layers = [read_recipe(named) if named else {}, {key: value for key, value in options.items() if value is not None}]
+    config = resolve(layers, set_ or [])
     folder = out or Path("runs") / config.model
+    if batch_size == "auto":
+        config = _probed(config, folder, resume=resume, quiet=quiet)
     _show_training(config, folder, resume=resume, quiet=quiet)
-    return
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
+
+
+def _whole_number(text: str | None) -> int:
+    if text is None or not text.isdecimal():
+        raise UsageError(f"--batch-size is {text!r}", remedy="give a whole number, or auto")
+    return int(text)
+
+
+def _probed(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> TrainConfig:
+    """Return the settings with a batch size that suits this machine; a resumed run keeps the one that it has."""
+    from cracktool.config import read_recipe
+    from cracktool.training import CONFIG, choose_batch_size
+
+    if resume and (folder / CONFIG).is_file():
+        return replace(config, batch_size=int(read_recipe(str(folder / CONFIG))["batch_size"]))
+    size = choose_batch_size(config)
+    if not quiet:
+        tell(f"batches of {size} suit this machine")
+    return replace(config, batch_size=size)
 
 
 def _list_models() -> None:
@@ -81,32 +126,108 @@ def _list_models() -> None:
 def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
     from cracktool.training import EpochEnded, Finished, Labelled, Started, Stepped, train
 
-    say = (lambda _: None) if quiet else tell
-    with progress_bar(quiet, unit=" steps") as bar:
-        for event in train(config, folder, resume=resume):
+    events: Iterable[Event] = train(config, folder, resume=resume)
+    say: Callable[[str], None] = (lambda _: None) if quiet else tell
+    with _Display(config, quiet=quiet) as display:
+        for event in events:
             match event:
                 case Started():
-                    steps = bar.total = event.batches_per_epoch
-                    say(
-                        f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}; "
-                        f"{event.train_images} images to learn from, {event.val_images} to validate on"
-                    )
+                    if event.rank:  # the first process tells for all
+                        display.hide()
+                        say = lambda _: None  # noqa: E731
+                    say(_described(config, event))
+                    display.begin(event)
                 case Labelled():
-                    bar.total = event.total
-                    bar.set_description("pseudo-masks", refresh=False)
-                    bar.update()
-                    if event.done == event.total:
-                        bar.reset(steps)
+                    display.labelled(event.done, event.total)
                 case Stepped():
-                    bar.set_description(f"epoch {event.epoch}/{config.epochs} loss {event.loss:.3f}", refresh=False)
-                    bar.update()
+                    display.step(event)
                 case EpochEnded():
-                    bar.reset()
-                    say(
-                        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, "
-                        f"crack IoU {event.val_iou:.4f}, precision {event.val_precision:.3f}, "
-                        f"recall {event.val_recall:.3f}, {event.seconds:.0f} s{', best so far' if event.best else ''}"
-                    )
+                    display.pause()
+                    say(_scored(config, event))
                 case Finished():
-                    say(f"best crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}")
-                    print_data(event.weights)
+                    early = ", stopped early" if event.stopped_early else ""
+                    say(f"best crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}{early}")
+                    say(f"next: crack eval {config.data[0]} --weights {folder}")
+                    if not event.rank:
+                        print_data(event.weights)
+
+
+def _described(config: TrainConfig, event: Started) -> str:
+    processes = f" in {event.ranks} processes" if event.ranks > 1 else ""
+    return (
+        f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}{processes}; "
+        f"{event.train_images} images to learn from, {event.val_images} to validate on"
+    )
+
+
+def _scored(config: TrainConfig, event: EpochEnded) -> str:
+    return (
+        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, crack IoU {event.val_iou:.4f}, "
+        f"precision {event.val_precision:.3f}, recall {event.val_recall:.3f}, {event.seconds:.0f} s"
+        f"{', best so far' if event.best else ''}"
+    )
+
+
+class _Display:
+    """Two live bars on a terminal: the epoch, and the whole run with the time that it will still take."""
+
+    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._epochs = config.epochs
+        self._ranks = 1
+        self._times: deque[tuple[float, int]] = deque(maxlen=50)
+        console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+            redirect_stdout=False,
+        )
+        self._epoch = self._progress.add_task("epoch", total=None, said="")
+        self._run = self._progress.add_task("run", total=None, said="epochs")
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def hide(self) -> None:
+        self._progress.stop()
+        self._progress.disable = True
+
+    def begin(self, event: Started) -> None:
+        self._ranks = event.ranks
+        self._batches = event.batches_per_epoch
+        self._first = (event.first_epoch - 1) * self._batches
+        left = self._epochs * self._batches - self._first
+        self._progress.update(self._run, total=left, description="run", said=f"batches, {self._epochs} epochs")
+
+    def labelled(self, done: int, total: int) -> None:
+        self._progress.update(self._epoch, description="pseudo-masks", completed=done, total=total)
+
+    def pause(self) -> None:
+        self._times.clear()  # validation is no part of the speed
+
+    def step(self, event: Stepped) -> None:
+        self._times.append((perf_counter(), event.images))
+        begin, _ = self._times[0]
+        seconds, images = self._times[-1][0] - begin, sum(count for _, count in list(self._times)[1:])
+        speed = f", {self._ranks * images / seconds:.1f} images/s" if seconds else ""
+        within = (event.batch - 1) % self._batches + 1
+        self._progress.update(
+            self._epoch,
+            description=f"epoch {event.epoch}/{self._epochs}",
+            completed=within,
+            total=self._batches,
+            said=f"loss {event.loss:.3f}{speed}",
+        )
+        self._progress.update(self._run, completed=event.batch - self._first)

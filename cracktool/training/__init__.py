@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Started, Stepped
 from cracktool.training.loop import train
+from cracktool.training.probing import choose_batch_size
+from cracktool.training.run_folder import CONFIG
 from cracktool.training.state import build_optimizer, learning_rate
 
 __all__ = [
+    "CONFIG",
     "EpochEnded",
     "Event",
     "Finished",
@@ -20,6 +23,7 @@ __all__ = [
     "Started",
     "Stepped",
     "build_optimizer",
+    "choose_batch_size",
     "learning_rate",
     "train",
 ]

@@ -13,6 +13,7 @@ class Started:
     """The run is set up: what it learns from, on what, in how many processes, and from which epoch on."""
 
     device: Choice
+    rank: int
     ranks: int
     parameters: int
     train_images: int
@@ -65,6 +66,7 @@ class Finished:
     val_iou: float
     epoch: int
     stopped_early: bool
+    rank: int
 
 
 Event = Started | Labelled | Stepped | EpochEnded | Finished

@@ -138,11 +138,13 @@ class _Run:
             val_iou=state.best_iou,
             epoch=state.best_epoch,
             stopped_early=state.epoch < config.epochs,
+            rank=self.ranks.rank,
         )
 
     def _started(self) -> Started:
         return Started(
             device=self.choice,
+            rank=self.ranks.rank,
             ranks=self.ranks.size,
             parameters=sum(parameter.numel() for parameter in self.state.model.parameters()),
             train_images=self.sampler.images,
