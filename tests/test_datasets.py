@@ -259,7 +259,7 @@ def test_deepcrack_keeps_both_images_of_one_name_and_warns_of_copies_across(tmp_
 def test_deepcrack_names_the_missing_folder(tmp_path):
     put_deepcrack(tmp_path / "raw")
     (tmp_path / "raw" / "test_lab").rename(tmp_path / "raw" / "elsewhere")
-    with pytest.raises(InputError, match=r"no pictures in a folder test_lab \(expected: train_img/ train_lab/"):
+    with pytest.raises(InputError, match=r"no folder test_lab in here \(expected: train_img/ train_lab/"):
         prepare("deepcrack", tmp_path / "raw", tmp_path / "out")
 
 
@@ -341,11 +341,15 @@ def test_folder_pairs(tmp_path, image, mask):
     assert entry.crack_fraction == pytest.approx(28 / (24 * 32), abs=1e-6)
 
 
+def paths(pairs):
+    return [(image.path, mask.path) for image, mask in pairs]
+
+
 def test_folder_prefers_the_exact_name_over_a_looser_one(tmp_path):
     put(tmp_path / "masks" / "a_mask.png", crack())
     right = put(tmp_path / "masks" / "a.png", crack())
     image = put(tmp_path / "images" / "a.jpg", picture(1))
-    assert pair_files(tmp_path / "images", tmp_path / "masks", Notes()) == [(image, right)]
+    assert paths(pair_files(tmp_path / "images", tmp_path / "masks", Notes())) == [(image, right)]
 
 
 def test_folder_pairs_by_the_whole_name_where_stems_repeat(tmp_path):
@@ -353,7 +357,7 @@ def test_folder_pairs_by_the_whole_name_where_stems_repeat(tmp_path):
         (put(tmp_path / "images" / name, picture(1)), put(tmp_path / "masks" / f"{name}.png", crack()))
         for name in ("a.jpg", "a.png")
     ]
-    assert pair_files(tmp_path / "images", tmp_path / "masks", Notes()) == pairs
+    assert paths(pair_files(tmp_path / "images", tmp_path / "masks", Notes())) == pairs
 
 
 def test_folder_keeps_a_published_split(tmp_path):
@@ -428,9 +432,14 @@ def test_folder_without_pairs(tmp_path):
     [
         ((0, 255), {}, 28, None),
         ((0, 1), {}, 28, "masks of 0 and 1 are read as such"),
-        ((1, 0), {"inverted": True}, 28, "masks of 0 and 1 are read as such"),
-        ((255, 0), {"inverted": True}, 28, None),
-        ((255, 0), {}, 24 * 32 - 28, "masks more than half crack (inverted?): a"),
+        ((1, 0), {"invert": True}, 28, "masks of 0 and 1 are read as such"),
+        ((255, 0), {"invert": True}, 28, None),
+        (
+            (255, 0),
+            {},
+            24 * 32 - 28,
+            "masks more than half crack (are they inverted? --invert exchanges crack and background): a",
+        ),
         ((0, 100), {}, 0, "masks all below the threshold 128"),
         ((0, 100), {"mask_threshold": 64}, 28, None),
         ((20, 200), {}, 28, None),

@@ -396,17 +396,17 @@ def test_missing_source_says_where_to_get_it(tmp_path, monkeypatch):
     assert line.startswith(str(Path("raw") / "crack500") + ": no such folder (get it at https://")
     assert "expected in it: traincrop/" in line
     put(tmp_path / "crack500.zip", b"PK")
-    with pytest.raises(InputError, match="not a folder; unpack it first"):
+    with pytest.raises(InputError, match=r"crack500.zip: an archive, not a folder \(unpack it and give the folder\)"):
         prepare("crack500", tmp_path / "crack500.zip", tmp_path / "out")
 
 
 def test_usage_errors(raw, tmp_path):
     with pytest.raises(UsageError, match=r"no data set layout 'crack50'.*did you mean crack500"):
         prepare("crack50", raw, tmp_path / "out")
-    with pytest.raises(UsageError, match=r"no data set layout 'zzz'.*use one of crack500, deepcrack"):
+    with pytest.raises(UsageError, match=r"no data set layout 'zzz'.*use one of crack500, cfd, deepcrack"):
         prepare("zzz", raw, tmp_path / "out")
-    with pytest.raises(UsageError, match="inverted means nothing to the layout crack500"):
-        prepare("crack500", raw, tmp_path / "out", options=PrepareOptions(inverted=True))
+    with pytest.raises(UsageError, match="invert means nothing to the layout crack500"):
+        prepare("crack500", raw, tmp_path / "out", options=PrepareOptions(invert=True))
     with pytest.raises(UsageError, match="0 jobs"):
         prepare("folder", raw, tmp_path / "out", jobs=0)
     with pytest.raises(UsageError, match="make more than 1"):

@@ -1,4 +1,4 @@
-"""Raw data sets: a layout is one file and one line here.
+"""Raw data sets: a layout is one file and one line here, or one row of `public`.
 
 Imports no network and no torch; `cracktool.datasets.prepare.prepare` does the work.
 """
@@ -6,16 +6,26 @@ Imports no network and no torch; `cracktool.datasets.prepare.prepare` does the w
 from __future__ import annotations
 
 from cracktool.datasets.cfd import CFD
+from cracktool.datasets.coco import COCO
 from cracktool.datasets.crack500 import CRACK500
-from cracktool.datasets.deepcrack import DEEPCRACK
+from cracktool.datasets.cvat import CVAT
 from cracktool.datasets.folder import FOLDER
+from cracktool.datasets.labelme import LABELME
+from cracktool.datasets.public import PUBLIC
 from cracktool.datasets.raw import Layout
+from cracktool.datasets.supervisely import SUPERVISELY
 from cracktool.datasets.synthetic.layout import SYNTHETIC
+from cracktool.datasets.voc import VOC
 
 LAYOUTS: dict[str, Layout] = {
     "crack500": CRACK500,
-    "deepcrack": DEEPCRACK,
     "cfd": CFD,
+    **PUBLIC,
     "folder": FOLDER,
+    "coco": COCO,
+    "labelme": LABELME,
+    "cvat": CVAT,
+    "voc": VOC,
+    "supervisely": SUPERVISELY,
     "synthetic": SYNTHETIC,
 }

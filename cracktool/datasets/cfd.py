@@ -1,6 +1,7 @@
 """CFD, also named CrackForest (Shi et al. 2016): 118 labelled phone photos of asphalt in Beijing.
 
-Reads the release itself with its MATLAB truth files; the 37 photos without truth are skipped.
+Reads the release itself with its MATLAB truth files, of which the 37 photos without truth are skipped, and the copy
+with PNG masks.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cracktool.datasets.paired import PAIR_OPTIONS, PairedFolders, Part
 from cracktool.datasets.pairing import list_pictures, subfolder
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
-from cracktool.errors import InputError
+from cracktool.errors import InputError, UsageError
 from cracktool.images import Image, Mask, read_image
 
 _CRACK = 2  # 1 is background; 3 and 4 are areas that cracks enclose
-_TREE = "image/NNN.jpg and groundTruth/NNN.mat"
+_TREE = "image/NNN.jpg and groundTruth/NNN.mat; or cfd_image/NNN.jpg and cfd_gt/seg_gt/NNN.png"
+_PNG_COPY = PairedFolders(forms=[[Part(images=("cfd_image",), masks=("cfd_gt/seg_gt",))]])
 
 
 def read_cfd(source: Path, options: PrepareOptions) -> RawDataset:
@@ -25,11 +28,16 @@ def read_cfd(source: Path, options: PrepareOptions) -> RawDataset:
 
     Args:
         source: The raw folder.
-        options: Only the shares of val and test apply, and that later.
+        options: For the PNG masks how to read them; the shares of val and test apply later.
 
     Raises:
-        InputError: The folders ``image`` and ``groundTruth`` are missing.
+        InputError: The folders of neither form are there.
+        UsageError: The MATLAB files are to be read as grey pictures.
     """
+    if subfolder(source, ["cfd_image"]):
+        return _PNG_COPY(source, options)
+    if options.invert or options.mask_threshold:
+        raise UsageError("the truth of the release is no grey picture", remedy="leave out invert and mask_threshold")
     images, truths = subfolder(source, ["image"]), subfolder(source, ["groundtruth"])
     if images is None or truths is None:
         raise InputError("no folders image and groundTruth in here", path=source, remedy=f"expected: {_TREE}")
@@ -62,10 +70,15 @@ def _read_truth(path: Path) -> Mask:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    # What 1,500 damaged files raised; v7.3 files raise NotImplementedError.
-    damage = (MatReadError, OSError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error)
+    # What 1,500 damaged files raised.
+    damage = (MatReadError, OSError, ValueError, TypeError, LookupError, zlib.error)
     try:
         segmentation = np.asarray(loadmat(path)["groundTruth"][0, 0]["Segmentation"])
+    except NotImplementedError as error:
+        remedy = "save it again in MATLAB with the option -v7, or take the file of the release"
+        raise InputError(
+            "a MATLAB file of version 7.3 (HDF5), expected 7 or older", path=path, remedy=remedy
+        ) from error
     except damage as error:
         raise InputError("no CrackForest truth: groundTruth.Segmentation cannot be read", path=path) from error
     if segmentation.ndim != 2:
@@ -81,5 +94,5 @@ CFD = Layout(
     licence="non-commercial research purposes only",
     published={"all": 118},
     fractions=(0.0, 1.0),
-    options=frozenset({"val", "test"}),
+    options=PAIR_OPTIONS,
 )

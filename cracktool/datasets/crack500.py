@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from cracktool.datasets.pairing import list_pictures, split_of_folder
+from cracktool.datasets.pairing import list_pictures, read_split_lists, split_of_folder
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
 from cracktool.errors import CrackError, InputError
 from cracktool.images import Image, Mask, read_image, read_mask
@@ -51,7 +51,7 @@ def read_crack500(source: Path, options: PrepareOptions) -> RawDataset:
     """
     notes = Notes()
     found = _scan(source)
-    listed = _read_lists(source)
+    listed = {name: split for name, split in read_split_lists(source).items() if _TILE.match(name)}
     items: list[RawItem] = []
     failures: list[CrackError] = []
     photos: dict[str, int] = {}
@@ -88,18 +88,6 @@ def _is_mask(path: Path, folders: list[str]) -> bool:
     if path.stem.endswith("_mask") or _MASK_FOLDERS.intersection(folders):
         return True
     return path.suffix.lower() == ".png" and not {"image", "images"}.intersection(folders)
-
-
-def _read_lists(source: Path) -> dict[str, Split]:
-    """Return tile name -> split from the published lists, whose lines are ``traincrop/NAME.jpg traincrop/NAME.png``."""
-    listed: dict[str, Split] = {}
-    for path in sorted(source.rglob("*.txt")):
-        split = split_of_folder(path.stem)
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if split else ():
-            name = Path(line.split()[0]).stem if line.strip() else ""
-            if split and _TILE.match(name):
-                listed[name] = split
-    return listed
 
 
 def _ready_tiles(

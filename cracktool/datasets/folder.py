@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cracktool.datasets.pairing import (
+    image_item,
     list_pictures,
     pair_files,
     photo_id,
@@ -80,17 +81,7 @@ def _pairs(
     if not masks.is_dir():
         raise InputError("no such folder of masks", path=masks)
     for image, mask in pair_files(images, masks, notes):
-        folders = image.relative_to(images).parts[:-1]
-        inner = split_of_folder(folders[0]) if folders and split is None else None  # images/train/NAME.jpg
-        stem = strip_extensions(image.name)
-        yield RawItem(
-            name="_".join((*folders[1 if inner else 0 :], stem)),
-            group="/".join((*folders[1 if inner else 0 :], photo_id(stem))),
-            source=image.relative_to(source).as_posix(),
-            read=partial(_read, image, mask, options, notes),
-            split=split or inner,
-            file=image,
-        )
+        yield image_item(source, image, partial(_read, image.path, mask.path, options, notes), split=split)
 
 
 def _labelled(source: Path) -> Iterator[RawItem]:
@@ -112,7 +103,7 @@ def _labelled(source: Path) -> Iterator[RawItem]:
 
 
 def _read(image: Path, mask: Path, options: PrepareOptions, notes: Notes) -> tuple[Image, Mask]:
-    crack = read_binary(mask, notes, threshold=options.mask_threshold, inverted=options.inverted)
+    crack = read_binary(mask, notes, threshold=options.mask_threshold or 128, inverted=options.invert)
     return read_image(image), crack
 
 
@@ -127,5 +118,5 @@ FOLDER = Layout(
     tree=_TREE,
     licence="that of the photos",
     fractions=(0.1, 0.1),
-    options=frozenset({"val", "test", "masks", "mask_threshold", "inverted"}),
+    options=frozenset({"val", "test", "masks", "mask_threshold", "invert"}),
 )

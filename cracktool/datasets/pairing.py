@@ -6,17 +6,20 @@ Opens masks only to read them; decides nothing about splits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from cracktool.datasets.raw import Notes
+from cracktool.datasets.raw import Notes, RawItem
 from cracktool.errors import InputError
-from cracktool.images import EXTENSIONS, Mask, read_mask
+from cracktool.images import EXTENSIONS, Image, Mask, read_mask
 from cracktool.manifest import Split
 
 _MASK_SUFFIX = re.compile(r"[_-](mask|gt|label|seg)$")
 _STAMP = re.compile(r".*?\d{8}_\d{6}(?=_|-|$)")
 _TAIL = re.compile(r"^(.*?)((?:_\d+)+)$")
+_AUGMENTED = re.compile(r"_(?:jpe?g|png)\.rf\.[0-9A-Za-z]+$")  # Roboflow exports several versions of one photo
 _SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -59,42 +62,149 @@ def strip_extensions(name: str) -> str:
     return name
 
 
-def pair_files(images: Path, masks: Path, notes: Notes) -> list[tuple[Path, Path]]:
-    """Pair the pictures below two folders by their path without extension; note what stays alone.
+def read_split_lists(source: Path) -> dict[str, Split]:
+    """Return picture name -> split from lists named train.txt, val.txt and test.txt anywhere below a folder.
 
-    Tolerated: ``_mask``, ``_gt``, ``-mask`` and the like behind the mask's name, extensions doubled on either side,
-    other upper and lower case. Both folders may be one if the masks' names end so.
+    A line starts with the path of a picture; what follows, such as the path of its mask, is not read.
+    """
+    listed: dict[str, Split] = {}
+    for path in sorted(source.rglob("*.txt")):
+        if split := split_of_folder(path.stem):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            listed |= {strip_extensions(Path(line.split()[0]).name): split for line in lines if line.strip()}
+    return listed
+
+
+@dataclass(frozen=True, order=True)
+class Picture:
+    """A picture file.
+
+    Args:
+        path: The file.
+        root: The folder below which it was found; its name is relative to that.
+    """
+
+    path: Path
+    root: Path
+
+    @property
+    def inside(self) -> str:
+        """The path below the root."""
+        return self.path.relative_to(self.root).as_posix()
+
+    @property
+    def stem(self) -> str:
+        """The path below the root without its last extension."""
+        return self.path.relative_to(self.root).with_suffix("").as_posix()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """Images with their masks, and the images and masks that have no partner."""
+
+    pairs: list[tuple[Picture, Picture]]
+    images: list[Picture]
+    masks: list[Picture]
+
+    def note_alone(self, notes: Notes) -> None:
+        """Note what has no partner."""
+        for text, pictures in (("images without a mask", self.images), ("masks without an image", self.masks)):
+            for picture in pictures:
+                notes.add(f"{text} are skipped", picture.inside)
+
+
+def pair_files(images: Path, masks: Path, notes: Notes) -> list[tuple[Picture, Picture]]:
+    """Pair the pictures below two folders as `match` does; note what stays alone.
+
+    Both folders may be one if the names of the masks end in ``_mask``, ``_gt`` or the like.
     """
     image_files, mask_files = list_pictures(images), list_pictures(masks)
     if images == masks:
         mask_files = [path for path in mask_files if _MASK_SUFFIX.search(strip_extensions(path.name).lower())]
         image_files = sorted(set(image_files) - set(mask_files))
-    exact = {_stem(path, masks): path for path in mask_files}
-    loose = _unique_by_loose_stem(mask_files, masks)
-    pairs, used = [], set()
-    for image in image_files:
-        stem = _stem(image, images)
-        mask = exact.get(stem) or exact.get(_inside(image, images)) or loose.get(_loose(stem))
-        if mask is None:
-            notes.add("images without a mask are skipped", _inside(image, images))
-        else:
-            pairs.append((image, mask))
-            used.add(mask)
-    for mask in mask_files:
-        if mask not in used:
-            notes.add("masks without an image are skipped", _inside(mask, masks))
-    return pairs
+    found = match([Picture(path, images) for path in image_files], [Picture(path, masks) for path in mask_files])
+    found.note_alone(notes)
+    return found.pairs
+
+
+def match(
+    images: Sequence[Picture], masks: Sequence[Picture], mask_name: Callable[[str], str] | None = None
+) -> Matched:
+    """Find the mask of each image by their names below their roots.
+
+    Tolerated: ``_mask``, ``_gt``, ``-mask`` and the like behind the mask's name, extensions doubled on either side,
+    other upper and lower case. Such a looser name counts only if no other image or mask claims it.
+
+    Args:
+        images: The images.
+        masks: The masks.
+        mask_name: Turns an image's file name without extension into that of its mask; None where both are equal.
+    """
+    exact = {mask.stem: mask for mask in masks}
+    wanted = [_renamed(image.stem, mask_name) for image in images]
+    whole = [f"{stem}{image.path.suffix}" for stem, image in zip(wanted, images, strict=True)]  # a.jpg has a.jpg.png
+    found = [exact.get(stem) or exact.get(name) for stem, name in zip(wanted, whole, strict=True)]
+    used = set(found)
+    loose = _unique((_loose(mask.stem), mask) for mask in masks if mask not in used)
+    claims = Counter(_loose(stem) for stem, mask in zip(wanted, found, strict=True) if mask is None)
+    for place, stem in enumerate(wanted):
+        if found[place] is None and claims[_loose(stem)] == 1:
+            found[place] = loose.get(_loose(stem))
+    used = set(found)
+    return Matched(
+        pairs=[(image, mask) for image, mask in zip(images, found, strict=True) if mask],
+        images=[image for image, mask in zip(images, found, strict=True) if mask is None],
+        masks=[mask for mask in masks if mask not in used],
+    )
+
+
+def image_item(
+    source: Path,
+    image: Picture,
+    read: Callable[[], tuple[Image, Mask | None]],
+    *,
+    split: Split | None = None,
+    photo: Callable[[str], str] | None = None,
+    as_it_is: bool = True,
+    min_crack_px: int = 0,
+) -> RawItem:
+    """Return the item of one image file; folders on its way are part of its name, one of a split is that.
+
+    Args:
+        source: The raw folder.
+        image: The file.
+        read: Returns the image and its mask.
+        split: The published split; None takes it from the first folder below the image's root.
+        photo: Turns the image's name into that of the photo it was cut from; None for `photo_id`.
+        as_it_is: The file holds exactly the image that `read` returns.
+        min_crack_px: With fewer crack pixels the image is no part of the data set.
+    """
+    folders = PurePosixPath(image.inside).parts[:-1]
+    inner = split_of_folder(folders[0]) if folders and split is None else None  # images/train/NAME.jpg
+    folders = folders[1:] if inner else folders
+    stem = strip_extensions(image.path.name)
+    return RawItem(
+        name="_".join((*folders, stem)),
+        group="/".join((*folders, (photo or photo_id)(stem))),
+        source=image.path.relative_to(source).as_posix(),
+        read=read,
+        split=split or inner,
+        file=image.path if as_it_is else None,
+        min_crack_px=min_crack_px,
+    )
 
 
 def photo_id(name: str) -> str:
     """Return the photo that a crop was cut from, as far as its name tells; the name itself where it tells nothing.
 
-    Crops are named after their photo with numbers behind: ``_X_Y``, ``_X_Y_WIDTH_HEIGHT``, ``_N`` or ``-N``.
+    Crops are named after their photo with numbers behind: ``_X_Y``, ``_X_Y_WIDTH_HEIGHT``, ``_N`` or ``-N``; versions
+    of one photo with ``_jpg.rf.HASH``.
 
     Example:
         >>> [photo_id(name) for name in ("20160222_080850_1_361", "11116-2", "DSC01612_8_444_1816_1750", "CFD_001")]
         ['20160222_080850', '11116', 'DSC01612', 'CFD_001']
     """
+    name = _AUGMENTED.sub("", name)
     if stamp := _STAMP.match(name):
         return stamp.group()
     dashed = re.sub(r"-\d{1,2}$", "", name)
@@ -115,7 +225,8 @@ def read_binary(path: Path, notes: Notes, *, threshold: int = 128, inverted: boo
         InputError: The file is not a usable picture.
     """
     bright = read_mask(path, threshold=threshold)
-    if threshold > 1 and not bright.any() and (faint := read_mask(path, threshold=1)).any():
+    lossless = path.suffix.lower() not in {".jpg", ".jpeg"}  # a JPEG's noise is no crack
+    if lossless and threshold > 1 and not bright.any() and (faint := read_mask(path, threshold=1)).any():
         if read_mask(path, threshold=2).any():
             notes.add(f"masks all below the threshold {threshold}: nothing in them is bright; lower it?", path.name)
         else:
@@ -124,19 +235,16 @@ def read_binary(path: Path, notes: Notes, *, threshold: int = 128, inverted: boo
     return ~bright if inverted else bright
 
 
-def _unique_by_loose_stem(files: Iterable[Path], root: Path) -> dict[str, Path]:
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        found.setdefault(_loose(_stem(path, root)), []).append(path)
-    return {stem: paths[0] for stem, paths in found.items() if len(paths) == 1}
+def _renamed(stem: str, mask_name: Callable[[str], str] | None) -> str:
+    path = PurePosixPath(stem)
+    return path.with_name(mask_name(path.name)).as_posix() if mask_name else stem
 
 
-def _inside(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _stem(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
+def _unique(named: Iterable[tuple[str, Picture]]) -> dict[str, Picture]:
+    found: dict[str, list[Picture]] = {}
+    for name, picture in named:
+        found.setdefault(name, []).append(picture)
+    return {name: pictures[0] for name, pictures in found.items() if len(pictures) == 1}
 
 
 def _loose(stem: str) -> str:

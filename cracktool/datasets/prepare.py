@@ -31,6 +31,9 @@ from cracktool.manifest import FILE_NAME, Entry, read_manifest, write_manifest
 
 Progress = Callable[[int, int], None]
 
+_OPTIONS = ("val", "test", "masks", "mask_threshold", "invert", "label", "line_width", "count", "size")
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -93,14 +96,14 @@ def prepare(
     begin = time.perf_counter()
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
-    raw = known.reader(_find_source(layout, known, source, out), options)
+    raw = _read_raw(known, _find_source(layout, known, source, out), options)
     published = {item.split for item in raw.items if item.split}
     shares = fractions(published, options, known.fractions, layout)
     tasks = _tasks(raw.items, options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     failures = list(raw.failures)
     results = _run(tasks, None if dry_run else out, _threads(jobs), progress)
-    done = _collect(results, failures, raw.notes)
+    done = _collect(results, failures, raw.notes, _bright_remedy(known, options))
     kept = [result for result in done if result.kept]
     if not kept:
         why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
@@ -126,7 +129,7 @@ def _find_layout(name: str, options: PrepareOptions) -> Layout:
         advice = did_you_mean(name, LAYOUTS) or f"use one of {', '.join(LAYOUTS)}"
         raise UsageError(f"no data set layout {name!r}", remedy=advice)
     defaults = PrepareOptions()
-    for option in ("val", "test", "masks", "mask_threshold", "inverted", "count", "size"):
+    for option in _OPTIONS:
         if option not in LAYOUTS[name].options and getattr(options, option) != getattr(defaults, option):
             raise UsageError(f"{option} means nothing to the layout {name}", remedy="leave it out")
     return LAYOUTS[name]
@@ -138,12 +141,28 @@ def _find_source(name: str, layout: Layout, source: Path | None, out: Path) -> P
         if source is not None:
             raise UsageError(f"the layout {name} makes its images itself", remedy="leave out the raw folder")
         return folder
+    if folder.is_file() and folder.suffix.lower() in _ARCHIVES:
+        raise InputError("an archive, not a folder", path=folder, remedy="unpack it and give the folder")
     if not folder.is_dir():
-        what = "not a folder; unpack it first" if folder.exists() else "no such folder"
+        what = "not a folder" if folder.exists() else "no such folder"
         raise InputError(what, path=folder, remedy=f"get it at {layout.where_to_get}; expected in it: {layout.tree}")
     if out.resolve() == folder.resolve():
         raise UsageError("the raw and the output folder are the same", path=out, remedy="choose another output folder")
     return folder
+
+
+def _read_raw(layout: Layout, source: Path, options: PrepareOptions) -> RawDataset:
+    """Run the reader; where it finds nothing, tell of archives that lie there instead, or of the tree expected."""
+    try:
+        return layout.reader(source, options)
+    except InputError as error:
+        if error.path != source:
+            raise
+        packed = sorted(path.name for path in source.iterdir() if path.suffix.lower() in _ARCHIVES)
+        remedy = error.remedy or f"expected: {layout.tree}"
+        if packed:
+            remedy = f"unpack {', '.join(packed[:5])} there first; {remedy}"
+        raise InputError(error.reason, path=source, remedy=remedy) from error
 
 
 def _threads(jobs: int | None) -> int:
@@ -217,14 +236,23 @@ def _store_group(group: Sequence[Task], out: Path | None) -> list[Stored | Input
     return results
 
 
-def _collect(results: Iterator[Stored | InputError], failures: list[CrackError], notes: Notes) -> list[Stored]:
+def _bright_remedy(layout: Layout, options: PrepareOptions) -> str:
+    """Return what to do about masks that are mostly crack, by what the layout lets the user decide."""
+    if "invert" in layout.options:
+        return "leave out --invert" if options.invert else "are they inverted? --invert exchanges crack and background"
+    return "choose with --label what is crack" if "label" in layout.options else "look at them"
+
+
+def _collect(
+    results: Iterator[Stored | InputError], failures: list[CrackError], notes: Notes, bright_remedy: str
+) -> list[Stored]:
     done = []
     seen = {str(error) for error in failures}
     for result in results:
         if isinstance(result, Stored):
             done.append(result)
             if result.crack_fraction > 0.5:
-                notes.add("masks more than half crack (inverted?)", result.task.name)
+                notes.add(f"masks more than half crack ({bright_remedy})", result.task.name)
         elif str(result) not in seen:  # the 16 crops of one bad photo fail alike
             seen.add(str(result))
             failures.append(result)
@@ -258,7 +286,8 @@ def _entries(kept: Sequence[Stored], shares: tuple[float, float], seed: int, not
 
 
 def _note_difference(layout: Layout, raw: RawDataset, kept: Sequence[Stored], failed: bool) -> None:
-    found: Counter[str] = Counter(result.task.item.split or "all" for result in kept)
+    found: Counter[str] = Counter(all=len(kept))
+    found.update(result.task.item.split for result in kept if result.task.item.split)
     parts = [
         f"{split} {found[split]} of {number}" for split, number in layout.published.items() if found[split] != number
     ]

@@ -27,8 +27,10 @@ class PrepareOptions:
         test: The same for the test split.
         seed: Of the split and of the blur: the same seed gives the same ones.
         masks: Folder of the masks, where it does not lie beside the images.
-        mask_threshold: Grey values from here on, 1 to 255, are crack.
-        inverted: The crack is dark in the masks.
+        mask_threshold: Grey values from here on, 1 to 255, are crack; None for the layout's own value.
+        invert: Exchange crack and background of the masks, for a copy that has them the other way round.
+        label: Of an annotation export, the labels that are crack; empty for those with "crack" in their name.
+        line_width: How wide lines of an annotation export are drawn, in px; None for 1.
         count: How many images to make, for a layout that makes them; None for its habit.
         size: Their height and width in px; None for its habit.
         degrade: Store photos blurred and at a quarter of their size beside sharp masks, to score networks that restore.
@@ -45,8 +47,10 @@ class PrepareOptions:
     test: float | None = None
     seed: int = 0
     masks: Path | None = None
-    mask_threshold: int = 128
-    inverted: bool = False
+    mask_threshold: int | None = None
+    invert: bool = False
+    label: tuple[str, ...] = ()
+    line_width: float | None = None
     count: int | None = None
     size: tuple[int, int] | None = None
     degrade: bool = False
@@ -55,8 +59,10 @@ class PrepareOptions:
         for name, share in (("val", self.val), ("test", self.test)):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"{name} is {share}, expected 0 to 1")
-        if not 1 <= self.mask_threshold <= 255:
+        if self.mask_threshold is not None and not 1 <= self.mask_threshold <= 255:
             raise UsageError(f"mask_threshold is {self.mask_threshold}, expected 1 to 255")
+        if self.line_width is not None and not 1 <= self.line_width <= 1000:
+            raise UsageError(f"line_width is {self.line_width}, expected 1 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True)
