@@ -393,7 +393,7 @@ def test_missing_source_says_where_to_get_it(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         prepare("crack500", None, tmp_path / "out")
     line = str(caught.value)
-    assert line.startswith(str(Path("raw") / "crack500") + ": no such folder (get it at https://")
+    assert line.startswith(str(Path("raw") / "crack500") + ": no such folder (get it from https://")
     assert "expected in it: traincrop/" in line
     put(tmp_path / "crack500.zip", b"PK")
     with pytest.raises(InputError, match=r"crack500.zip: an archive, not a folder \(unpack it and give the folder\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,10 @@ from cracktool.errors import UsageError
 
 
 def prepare(
-    layout: Annotated[str, typer.Argument(help="crack500, deepcrack, cfd, folder or synthetic.")],
+    layout: Annotated[
+        str | None,
+        typer.Argument(help="Data set (crack500, ...), form (folder, coco, ...) or synthetic; --list shows all."),
+    ] = None,
     source: Annotated[Path | None, typer.Argument(help="Raw folder [raw/LAYOUT].")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the prepared set goes [data/LAYOUT].")] = None,
     val: Annotated[
@@ -24,8 +28,15 @@ def prepare(
         float | None, typer.Option(help="Share of the images for testing, where none is published.")
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of the masks, where it is not beside the images.")] = None,
-    mask_threshold: Annotated[int, typer.Option(help="Grey values from here on, 1 to 255, are crack.")] = 128,
-    inverted: Annotated[bool, typer.Option("--inverted", help="The crack is dark in the masks.")] = False,
+    mask_threshold: Annotated[
+        int | None, typer.Option(help="Grey values from here on, 1 to 255, are crack; none for what suits the set.")
+    ] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Exchange crack and background of the masks.")] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Label of annotations that is crack; may be repeated. [those with crack in their name]"),
+    ] = None,
+    line_width: Annotated[float | None, typer.Option(help="Width in px of annotated lines. [1]")] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="How many synthetic pictures.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of synthetic pictures, such as 512x768.")] = None,
     degrade: Annotated[
@@ -34,17 +45,24 @@ def prepare(
     seed: Annotated[int, typer.Option(help="Decides splits, synthetic pictures and blur.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none for one per processor.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, write nothing.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Print the data sets and forms, and leave.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Turn a raw data set into images/, masks/ and manifest.csv.
 
-    Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels are kept. With --degrade the
-    set is one to score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy is what blurred a photo.
-    Prints the path of the table.
+    Reads the public data sets as they are published, folders of images and masks, and annotations of COCO, LabelMe,
+    CVAT, VOC and Supervisely. Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels
+    are kept. With --degrade the set is one to score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy
+    is what blurred a photo. Prints the path of the table.
 
     Example: crack prepare crack500 raw/crack500 -o data/crack500
     """
+    if list_:
+        _list_layouts()
+        return
+    if layout is None:
+        raise UsageError("no data set named", remedy="crack prepare --list shows them")
     from cracktool.datasets.prepare import prepare as run
     from cracktool.datasets.raw import PrepareOptions
 
@@ -53,7 +71,9 @@ def prepare(
         test=test,
         masks=masks,
         mask_threshold=mask_threshold,
-        inverted=inverted,
+        invert=invert,
+        label=tuple(label or ()),
+        line_width=line_width,
         seed=seed,
         count=count,
         size=_parse_size(size),
@@ -72,9 +92,33 @@ def prepare(
         counts = {**result.counts, "all": sum(result.counts.values())}
         rows = [(name, str(count), str(result.published.get(name, "-"))) for name, count in counts.items()]
         print_table([("split", "images", "published"), *rows], sys.stderr)
+        if result.left_out:
+            tell(f"{result.left_out} left out, by the data set's own rule of how much crack there must be")
         tell(f"{counts['all'] / max(result.seconds, 1e-9):.1f} images/s")
     print_data(result.manifest)
     finish(result.failures)
+
+
+def _list_layouts() -> None:
+    from cracktool.datasets import LAYOUTS
+
+    rows = [
+        (name, layout.title, _published(layout.published), layout.licence, layout.where_to_get)
+        for name, layout in LAYOUTS.items()
+    ]
+    if not sys.stdout.isatty():
+        print_table([("layout", "what", "images", "licence", "where to get"), *rows], sys.stdout)
+        return
+    for name, title, count, licence, where in rows:  # too wide for a table: addresses must not be cut
+        images = f"{count} images; " if count != "-" else ""
+        print_data(f"{name:<15}{title}\n{'':<15}{images}licence: {licence}\n{'':<15}{where}")
+
+
+def _published(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "-"
+    parts = ", ".join(f"{count} {split}" for split, count in counts.items() if split != "all")
+    return f"{sum(counts.values())}" + (f" ({parts})" if parts else "")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

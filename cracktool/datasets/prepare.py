@@ -145,7 +145,7 @@ def _find_source(name: str, layout: Layout, source: Path | None, out: Path) -> P
         raise InputError("an archive, not a folder", path=folder, remedy="unpack it and give the folder")
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
-        raise InputError(what, path=folder, remedy=f"get it at {layout.where_to_get}; expected in it: {layout.tree}")
+        raise InputError(what, path=folder, remedy=f"get it from {layout.where_to_get}; expected in it: {layout.tree}")
     if out.resolve() == folder.resolve():
         raise UsageError("the raw and the output folder are the same", path=out, remedy="choose another output folder")
     return folder

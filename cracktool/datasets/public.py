@@ -143,7 +143,7 @@ ALEXDONCHUK = Layout(
         threshold=2,  # RGB masks of 0 and 2, black to the eye
         min_crack_px=1,
     ),
-    title="alexdonchuk's set: CrackForest and AEL as a Supervisely project, the photos that have truth",
+    title="CrackForest and AEL as a Supervisely project of alexdonchuk, the photos that have truth",
     where_to_get="https://github.com/alexdonchuk/cracks_segmentation_dataset",
     tree="ds/img/NAME.jpg and ds/masks_machine/NAME.png",
     licence=_NOT_STATED,
@@ -222,11 +222,11 @@ def _mmseg(title: str, where_to_get: str, licence: str, fractions: tuple[float, 
 
 
 CRACKREFINENET = _mmseg(
-    "Any set in the folders of CrackRefineNet", f"{_CRACKREFINENET} tells how to arrange one", "that of the set"
+    "Any set in the folders of CrackRefineNet", f"{_CRACKREFINENET}, which tells how to arrange one", "that of the set"
 )
-RCFD = _mmseg("RCFD: the private set of CrackRefineNet", f"the authors of {_CRACKREFINENET}", "private")
+RCFD = _mmseg("RCFD: the private set of CrackRefineNet", f"{_CRACKREFINENET}, from its authors", "private")
 SYLVIE = _mmseg(
-    "Sylvie: the zero-shot test of CrackRefineNet", f"the authors of {_CRACKREFINENET}", _NOT_STATED, (0.0, 1.0)
+    "Sylvie: the zero-shot test of CrackRefineNet", f"{_CRACKREFINENET}, from its authors", _NOT_STATED, (0.0, 1.0)
 )
 
 PUBLIC: Mapping[str, Layout] = {
