@@ -99,7 +99,7 @@ class PhotoFinder:
             inside = path.relative_to(self.root)
             return (
                 _common(reversed(inside.parts), reversed(parts)),
-                split_of_path(inside) == split,
+                split_of_path(inside.parent) == split,
                 _common(path.parts, beside.parts),
             )
 
@@ -107,13 +107,13 @@ class PhotoFinder:
 
 
 def split_of_path(path: Path) -> Split | None:
-    """Return the split that a folder of a relative path, or a word of its file name, stands for.
+    """Return the split that a word of a relative path stands for.
 
     Example:
-        >>> [split_of_path(Path(name)) for name in ("annotations/instances_val2017.json", "train/a.jpg", "a.jpg")]
+        >>> [split_of_path(Path(name)) for name in ("annotations/instances_val2017.json", "train/a.json", "latest")]
         ['val', 'train', None]
     """
-    words = [*path.parts[:-1], *re.split(r"[^A-Za-z]+", path.stem)]
+    words = re.split(r"[^A-Za-z]+", path.as_posix())
     return next((split for word in words if (split := split_of_folder(word))), None)
 
 
@@ -205,7 +205,7 @@ def _item(source: Path, photo: AnnotatedPhoto, shapes: Sequence[Shape]) -> RawIt
         group=photo_id(name),
         source=(file or photo.source).relative_to(source).as_posix(),
         read=partial(_read, photo, shapes),
-        split=photo.split or (split_of_path(file.relative_to(source)) if file else None),
+        split=photo.split or (split_of_path(file.relative_to(source).parent) if file else None),
         file=file,
     )
 
