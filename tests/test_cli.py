@@ -88,6 +88,7 @@ def test_every_help_ends_with_an_example(crack, command):
         (["train", "--model", "unet_resnet18", "--set", "lr=fast"], 2, "a number"),
         (["train", "--model", "unet_resnet18", "--set", "augment.blurr=1"], 2, "blur"),
         (["prepare", "crack50"], 2, "crack500"),
+        (["prepare"], 2, "crack prepare --list"),
         (["prepare", "deepcrack", "nowhere"], 1, "train_img"),
         (["eval", "nowhere"], 1, "no dataset table"),
         (["export", "-o", "crack.tflite"], 2, ".onnx"),
@@ -301,6 +302,53 @@ def test_masks_are_scored_where_torch_is_missing(tmp_path):
     command = [sys.executable, "-c", code, "eval", tmp_path / "data", "--masks", tmp_path / "data" / "masks"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "iou\t1.000\t" in result.stdout
+
+
+def test_layouts_are_listed_with_their_counts_licence_and_home(crack):
+    code, printed, _ = crack("prepare", "--list")
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in printed.splitlines()}
+    assert code == 0
+    assert rows["layout"] == ["what", "images", "licence", "where to get"]
+    what, images, licence, where = rows["deepcrack"]
+    assert what.startswith("DeepCrack: concrete and asphalt")
+    assert (images, licence) == ("537 (300 train, 237 test)", "non-commercial research and educational purposes")
+    assert where == "https://github.com/yhlleo/DeepCrack"
+    assert rows["cfd"][1] == "118"
+    assert rows["coco"][1] == "-"
+
+
+def test_annotations_are_prepared_with_the_label_and_line_width_asked_for(crack, tmp_path):
+    lines = [("joint", 10), ("crack", 30)]
+    shapes = [{"label": name, "shape_type": "line", "points": [[0, y], [64, y]]} for name, y in lines]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.jpg"}))
+    (tmp_path / "raw" / "a.jpg").write_bytes(encode_jpeg(np.full((48, 64, 3), 99, np.uint8)))
+    out = tmp_path / "out"
+    options = ("--label", "joint", "--line-width", "6", "--val", "0", "--test", "0")
+    code, printed, _ = crack("prepare", "labelme", tmp_path / "raw", "-o", out, *options)
+    assert (code, printed) == (0, f"{out / 'manifest.csv'}\n")
+    assert np.flatnonzero(read_mask(out / "masks" / "a.png").all(axis=1)).tolist() == [7, 8, 9, 10, 11, 12]
+
+
+def test_masks_are_inverted_when_asked(crack, tmp_path):
+    for kind, value in (("images", 99), ("masks", 255)):
+        (tmp_path / "raw" / kind).mkdir(parents=True)
+        Image.fromarray(np.full((32, 32), value, np.uint8)).save(tmp_path / "raw" / kind / "a.png")
+    command = ("prepare", "folder", tmp_path / "raw", "--val", "0", "--test", "0")
+    code, _, err = crack(*command, "-o", tmp_path / "a")
+    assert code == 0
+    assert "--invert" in err
+    assert crack(*command, "-o", tmp_path / "b", "--invert")[0] == 0
+    assert [read_mask(tmp_path / out / "masks" / "a.png").any() for out in "ab"] == [True, False]
+
+
+def test_what_a_set_leaves_out_by_its_own_rule_is_told(crack, tmp_path):
+    for name, value in (("001", 2), ("201", 0)):
+        for folder, pixels in (("img", 90 + int(name)), ("masks_machine", value)):
+            (tmp_path / "ds" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((32, 32), pixels % 256, np.uint8)).save(tmp_path / "ds" / folder / f"{name}.png")
+    _, _, err = crack("prepare", "alexdonchuk", tmp_path, "-o", tmp_path / "out")
+    assert "1 left out, by the data set's own rule" in err
 
 
 def test_list_models(crack):
