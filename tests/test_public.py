@@ -49,6 +49,7 @@ ROWS = [
     ("cracktree260", "CrackTree260/6192.jpg", "CrackTree260_GT/6192.bmp", ABOVE_127),
     ("crkwh100", "CRKWH100/1000.png", "CRKWH100_GT/1000.bmp", ABOVE_127),
     ("crackls315", "image/0001-2.jpg", "gt/0001-2.bmp", ABOVE_127),
+    ("crackls315", "images/0001-2.jpg", "masks/0001-2.bmp", ABOVE_127),
     ("stone331", "Stone331/738.jpg", "Stone331_GT/738.bmp", ABOVE_127),
     ("alexdonchuk", "ds/img/001.jpg", "ds/masks_machine/001.png", ABOVE_0 - {1}),
     ("khanhha", "images/CFD_001.jpg", "masks/CFD_001.jpg", ABOVE_127),

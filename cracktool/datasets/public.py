@@ -95,9 +95,9 @@ def _zou(name: str, title: str, count: int, fractions: tuple[float, float], *, a
     """One of the four sets of Zou et al. 2019; photos, truth and area masks are separate downloads."""
     small = name.lower()
     part = Part(
-        # Not "mask": in Stone331 that is the area.
         images=(small, f"{small}_image", "images", "image", "img"),
-        masks=(f"{small}_gt", f"{small}_groundtruth", "gt", "groundtruth", "ground_truth"),
+        # In Stone331 "mask" is the area.
+        masks=(f"{small}_gt", "gt", "groundtruth", "ground_truth", *(() if areas else ("masks", "mask"))),
         areas=(f"{small}_mask", "masks", "mask", "areas", "area") if areas else (),
     )
     return Layout(
