@@ -4,7 +4,7 @@
 
 DATA holds prepared sets: `deepcrack` for every table, `crack500` for `small`, `patches` for `recipes`. TABLE is one of:
 
-    recipes    every recipe, 200 samples of 96 px from photos of half size; crack IoU on 20 test photos of that size
+    recipes    every recipe, 200 samples of 64 px from photos of half size; crack IoU on 20 test photos of that size
     boundary   PSPNet with the Boundary Combo loss and with plain BCE, 3,000 samples; recall at equal precision
     restoring  CSBSR and a bicubic enlargement before the same PSPNet, 800 samples; 20 test photos blurred, at a quarter
     small      U-Nets over small encoders, 1,600 samples; validation photos only, for choosing, against CPU time
@@ -31,7 +31,7 @@ from cracktool.models import build_model
 
 FAIR = [
     *("--no-pretrained", "--lr", "3e-4", "--set", "optimizer=adamw", "--set", "schedule=cosine"),
-    *("--set", "select=last", "--set", "workers=1", "--set", "val_images=2"),
+    *("--set", "select=last", "--set", "workers=1", "--set", "val_images=1"),
 ]
 LATER_STAGES = {"default_finetune", "default_pavement", "default_polish", "weak_two_stage"}  # go on from another run
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
@@ -70,7 +70,7 @@ def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, 
         enlarges = name.startswith(("csbsr", "bicubic"))
         learned = data / "patches" if name in FROM_LABELS else small
         more = SMALL_KBPN if name.startswith("csbsr") else []
-        fixed = ["--size", 96, "--batch-size", 4, "--epochs", 5, "--set", "epoch_samples=40"]
+        fixed = ["--size", 64, "--batch-size", 4, "--epochs", 4, "--set", "epoch_samples=50"]
         train(out / name, "--recipe", name, "--data", learned, *FAIR, *fixed, *more)
         report = score(degraded if enlarges else small, "test", out / name, out / name / "test.json")
         photos = "x4 degraded" if enlarges else "sharp"
