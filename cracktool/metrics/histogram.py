@@ -1,0 +1,125 @@
+"""Counts at every threshold at once, and the scores that a sweep of thresholds gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cracktool.errors import InputError
+from cracktool.images import Mask
+from cracktool.metrics.counts import BINS, Counts, Curve, Levels, check_shapes, ratios, threshold_level
+
+_BAND_PIXELS = 1 << 20  # np.bincount casts to 8 bytes per pixel: a band bounds it to 8 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Pixels per level, apart for crack and background: the counts at every threshold at once. They add up.
+
+    Args:
+        crack: Pixels of each level where the truth is crack, int64 (256,).
+        background: The same where it is not.
+    """
+
+    crack: npt.NDArray[np.int64]
+    background: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(levels: Levels, truth: Mask) -> Histogram:
+        """Count one image.
+
+        Raises:
+            InputError: `levels` is not uint8, `truth` not bool, or their shapes differ.
+
+        Example:
+            >>> Histogram.of(predictor.levels(photo), truth).counts(threshold_level(0.5))
+            Counts(tp=910, fp=204, fn=153, tn=261133)
+        """
+        if levels.dtype != np.uint8 or truth.dtype != np.bool_:
+            raise InputError(f"expected uint8 levels and a bool truth, got {levels.dtype} and {truth.dtype}")
+        check_shapes(levels, truth)
+        table = np.zeros((2, BINS), np.int64)
+        rows = max(_BAND_PIXELS // max(levels.shape[1], 1), 1)
+        for top in range(0, levels.shape[0], rows):
+            bins = levels[top : top + rows].astype(np.uint16)
+            bins += truth[top : top + rows].astype(np.uint16) << 8
+            table += np.bincount(bins.ravel(), minlength=2 * BINS).reshape(2, BINS)
+        return Histogram(crack=table[1], background=table[0])
+
+    @staticmethod
+    def pool(histograms: Iterable[Histogram]) -> Histogram:
+        """Return the sum of histograms; all zero without any."""
+        crack, background = np.zeros((2, BINS), np.int64)
+        for each in histograms:
+            crack += each.crack
+            background += each.background
+        return Histogram(crack, background)
+
+    def counts(self, level: int) -> Counts:
+        """Return the counts where pixels are crack from `level` on, 0 to 255."""
+        return Counts(
+            tp=int(self.crack[level:].sum()),
+            fp=int(self.background[level:].sum()),
+            fn=int(self.crack[:level].sum()),
+            tn=int(self.background[:level].sum()),
+        )
+
+    def iou_curve(self) -> Curve:
+        """Return crack IoU with each level as threshold, float64 (256,)."""
+        tp, predicted = self.cumulative()
+        return ratios(tp, self.crack.sum() + predicted - tp)
+
+    def dice_curve(self) -> Curve:
+        """Return crack Dice (F1) with each level as threshold, float64 (256,)."""
+        tp, predicted = self.cumulative()
+        return ratios(2 * tp, self.crack.sum() + predicted)
+
+    def cumulative(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return crack found and pixels predicted with each level as threshold, int64 (256,) both."""
+        tp = self.crack[::-1].cumsum()[::-1]
+        return tp, tp + self.background[::-1].cumsum()[::-1]
+
+
+def best_threshold(histograms: Iterable[Histogram]) -> float:
+    """Return the threshold with the best pooled crack IoU; among equals the one nearest to 0.5.
+
+    For a validation set only: a threshold chosen on the set that is then reported flatters the score.
+
+    Example:
+        >>> best_threshold(Histogram.of(predictor.levels(photo), truth) for photo, truth in validation)
+        0.4375
+    """
+    curve = Histogram.pool(histograms).iou_curve()
+    levels = np.flatnonzero(curve[1:] == curve[1:].max()) + 1  # level 0 is no threshold: all would be crack
+    nearest = levels[np.abs(levels - BINS // 2).argmin()]
+    return float(nearest) / BINS
+
+
+def best_dice(histogram: Histogram) -> float:
+    """Return the best Dice (F1) over the 255 thresholds 1/256 to 255/256, at 0 px and without thinning.
+
+    Of a whole set's pooled histogram this is ODS; the mean of it over the images is OIS (Liu et al. 2019, DeepCrack, as
+    in the authors' ``prf_metrics.py``). The ODS of BSDS (Arbelaez 2011) and FPHBN differ: thinned and with tolerance.
+    """
+    return float(histogram.dice_curve()[1:].max())
+
+
+def average_precision(histogram: Histogram) -> float:
+    """Return the area below the steps of the precision-recall curve, sum of (R[n] - R[n+1]) P[n], at 0 px.
+
+    The sum runs over the 256 levels n, as `sklearn.metrics.average_precision_score` does over pixels.
+    Without any crack in the truth there is no recall, and the value is 0.
+    """
+    tp, predicted = histogram.cumulative()
+    if not tp[0]:
+        return 0.0
+    return float((ratios(tp, predicted) * histogram.crack).sum() / tp[0])
+
+
+def average_iou(histogram: Histogram) -> float:
+    """Return the mean crack IoU over the thresholds 0.01 to 0.99; its mean over images is AIU (Yang 2019, FPHBN)."""
+    levels = [threshold_level(percent / 100) for percent in range(1, 100)]
+    return float(histogram.iou_curve()[levels].mean())
