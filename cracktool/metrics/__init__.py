@@ -12,12 +12,25 @@ scores 1 when nothing is found in it and 0 at the first false alarm. Means over 
 
 from __future__ import annotations
 
+from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
 from cracktool.metrics.counts import Counts, Curve, Levels, Scores, threshold_level
 from cracktool.metrics.histogram import Histogram, average_iou, average_precision, best_dice, best_threshold
-from cracktool.metrics.matching import Matches, centreline_matches, tolerance_matches
+from cracktool.metrics.matching import (
+    Matches,
+    centre_line,
+    centreline_matches,
+    line_iou,
+    line_matches,
+    one_to_one_matches,
+    tolerance_matches,
+)
 from cracktool.metrics.spread import Spread, bootstrap_iou
+from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
+from cracktool.metrics.topology import Betti, betti_error
 
 __all__ = [
+    "Betti",
+    "BorderDistances",
     "Counts",
     "Curve",
     "Histogram",
@@ -29,8 +42,18 @@ __all__ = [
     "average_precision",
     "best_dice",
     "best_threshold",
+    "betti_error",
     "bootstrap_iou",
+    "brier_score",
+    "centre_line",
     "centreline_matches",
+    "expected_calibration_error",
+    "line_iou",
+    "line_matches",
+    "near_crack",
+    "normalised_surface_dice",
+    "one_to_one_matches",
+    "reliability",
     "threshold_level",
     "tolerance_matches",
 ]
