@@ -97,7 +97,16 @@ def restoring(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str
     _, degraded = half_size(data / "deepcrack", out, factor=1)
     for name in names or ("bicubic_pspnet", "csbsr_pspnet"):
         fixed = ["--size", 64, "--batch-size", 4, "--epochs", 4, "--set", "epoch_samples=200"]
-        train(out / name, "--recipe", name, *FAIR, *fixed, *(SMALL_KBPN if name.startswith("csbsr") else []))
+        train(
+            out / name,
+            "--recipe",
+            name,
+            "--data",
+            data / "deepcrack",
+            *FAIR,
+            *fixed,
+            *(SMALL_KBPN if name.startswith("csbsr") else []),
+        )
         report = score(degraded, "test", out / name, out / name / "test.json")
         more = (report["scores"][key]["pooled"] for key in ("f1_2px", "ods_0px"))
         yield (name, *pooled(report), *(f"{value:.3f}" for value in more))
