@@ -33,6 +33,7 @@ FAIR = [
     *("--no-pretrained", "--lr", "3e-4", "--set", "optimizer=adamw", "--set", "schedule=cosine"),
     *("--set", "select=last", "--set", "workers=1", "--set", "val_images=1"),
 ]
+SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
 LATER_STAGES = {"default_finetune", "default_pavement", "default_polish", "weak_two_stage"}  # go on from another run
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
 SMALL_KBPN = ["--set", "model_args.features=32", "--set", "model_args.stages=2", "--set", "restore_epochs=0"]
@@ -71,7 +72,7 @@ def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, 
         learned = data / "patches" if name in FROM_LABELS else small
         more = SMALL_KBPN if name.startswith("csbsr") else []
         fixed = ["--size", 64, "--batch-size", 4, "--epochs", 4, "--set", "epoch_samples=50"]
-        train(out / name, "--recipe", name, "--data", learned, *FAIR, *fixed, *more)
+        train(out / name, "--recipe", name, "--data", learned, *FAIR, *SHORT, *fixed, *more)
         report = score(degraded if enlarges else small, "test", out / name, out / name / "test.json")
         photos = "x4 degraded" if enlarges else "sharp"
         yield (name, "labels of METU patches" if name in FROM_LABELS else "masks", photos, *pooled(report))
