@@ -29,11 +29,11 @@ from cracktool.weights import DEFAULT_NAME, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 LAYOUTS = {
-    "crack500": ["crack500"],
-    "deepcrack": ["deepcrack"],
+    "crack500": ["crack500", "--keep-leaks"],
+    "deepcrack": ["deepcrack", "--keep-leaks"],
     "cfd": ["cfd"],
     "canal": ["folder"],
-    **{name: ["folder", "--val", "0.1", "--test", "0"] for name in ("sut", "masonry", "ceramic", "walls", "patches")},
+    **{name: ["folder", "--split", "0.9/0.1/0"] for name in ("sut", "masonry", "ceramic", "walls", "patches")},
 }
 TESTS = ("deepcrack", "crack500", "cfd", "canal")  # cfd is never trained on
 DATA = (

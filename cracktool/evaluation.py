@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -143,6 +143,42 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OriginScores:
+    """Pooled scores of the images of one origin: one collection, one situation.
+
+    Args:
+        images: Scored images.
+        positives: Those with crack in the truth.
+        iou: Crack IoU over the positives; None without any, as `precision` and `recall`.
+        precision: The same.
+        recall: The same.
+        false_alarm: Share of the pixels of the other images that is predicted to be crack; None without any.
+    """
+
+    images: int
+    positives: int
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    false_alarm: float | None
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> OriginScores:
+        """Pool the images of one origin."""
+        positives = [row for row in rows if row.positive]
+        scores = _pooled(positives).scores() if positives else None
+        clean = _pooled([row for row in rows if not row.positive])
+        return cls(
+            images=len(rows),
+            positives=len(positives),
+            iou=scores.iou if scores else None,
+            precision=scores.precision if scores else None,
+            recall=scores.recall if scores else None,
+            false_alarm=clean.fp / (clean.fp + clean.tn) if len(positives) < len(rows) else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Scores of one set of predictions on one data set, with the protocol that they follow.
 
@@ -185,6 +221,14 @@ class Report:
         """Scored images with crack in the truth."""
         return sum(row.positive for row in self.rows)
 
+    @property
+    def origins(self) -> dict[str, OriginScores]:
+        """Scores by origin, such as the situations of a set sorted so; empty where all images are of one origin."""
+        groups: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            groups[row.entry.origin].append(row)
+        return {name: OriginScores.of(groups[name]) for name in sorted(groups)} if len(groups) > 1 else {}
+
     def truth(self, row: Row) -> Mask:
         """Read the true mask of one of the rows, bool of its `shape_hw`; InputError where it is gone since."""
         return read_truth(self.manifest, row.entry, scale=row.scale)
@@ -212,6 +256,7 @@ class Report:
                 "resamples": _RESAMPLES,
                 "seed": _SEED,
             },
+            "origins": {name: asdict(scores) for name, scores in self.origins.items()},
             "failures": [{"image": each.image, "error": str(each.error)} for each in self.failures],
         }
 
@@ -280,7 +325,7 @@ def evaluate(
         rows=rows,
         failures=failures,
         skipped=len(manifest.entries) - len(wanted),
-        counts=sum((row.counts for row in rows), Counts(tp=0, fp=0, fn=0, tn=0)),
+        counts=_pooled(rows),
         scores=_summaries(rows, origin, tolerance_px),
         iou_ci95=bootstrap_iou(
             [row.counts for row in rows], [row.entry.group for row in rows], resamples=_RESAMPLES, seed=_SEED
@@ -421,6 +466,10 @@ def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: fl
         scale=scale,
         packed=zlib.compress(np.packbits(mask).tobytes(), 1),
     )
+
+
+def _pooled(rows: Iterable[Row]) -> Counts:
+    return sum((row.counts for row in rows), Counts(tp=0, fp=0, fn=0, tn=0))
 
 
 def _all_scores(counts: Counts, near: Matches, lines: Matches, radius: float) -> dict[str, float]:

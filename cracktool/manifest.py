@@ -30,7 +30,7 @@ class Entry:
         mask: Path of the mask likewise; empty where only a label is known.
         split: train, val or test.
         group: Images of one group (crops of one photo) are never separated by a split.
-        source: The raw file that the image came from, for tracing.
+        source: The raw file that the image came from, for tracing; its first folder is the image's origin.
         height: Image height in px.
         width: Image width in px.
         crack_fraction: Share of crack pixels, 0 to 1; -1 where there is no mask.
@@ -53,6 +53,22 @@ class Entry:
     def has_truth(self) -> bool:
         """Whether its pixels are known: by a mask, or by the label uncracked."""
         return bool(self.mask) or self.label == "uncracked"
+
+    @property
+    def origin(self) -> str:
+        """The collection or situation that it belongs to; empty where its source tells none."""
+        return origin(self.source)
+
+
+def origin(source: str) -> str:
+    """Return the first folder of an image's source, which names the collection or situation that it belongs to.
+
+    Example:
+        >>> [origin(source) for source in ("moss/IMG_1.jpg", "IMG_1.jpg")]
+        ['moss', '']
+    """
+    folder, slash, _ = source.partition("/")
+    return folder if slash else ""
 
 
 COLUMNS = tuple(field.name for field in fields(Entry))

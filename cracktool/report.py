@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cracktool.evaluation import Report, Row, Summary
 
 TABLE_COLUMNS = ("score", "pooled", "per image, empty/empty = 1", "per image, positives only")
+ORIGIN_COLUMNS = ("origin", "images", "with crack", "iou", "precision", "recall", "false alarm area")
 
 # Okabe and Ito's colours: told apart by all common kinds of colour blindness, and by their brightness in print.
 FOUND, ALARM, MISSED = (255, 255, 255), (230, 159, 0), (86, 180, 233)
@@ -87,6 +88,25 @@ def format_table(report: Report) -> list[tuple[str, ...]]:
         ('iou', '0.612', '0.541 ± 0.210', '0.538 ± 0.208')
     """
     return [_table_row(name, summary) for name, summary in report.scores.items()]
+
+
+def format_origins(report: Report) -> list[tuple[str, ...]]:
+    """Return the scores by origin as rows of text for `ORIGIN_COLUMNS`; none where all images are of one.
+
+    Example:
+        >>> format_origins(report)[0]
+        ('like_crack', '17', '0', '-', '-', '-', '0.84%')
+    """
+    return [
+        (
+            name or "(none)",
+            str(scores.images),
+            str(scores.positives),
+            *("-" if value is None else f"{value:.3f}" for value in (scores.iou, scores.precision, scores.recall)),
+            "-" if scores.false_alarm is None else f"{scores.false_alarm:.2%}",
+        )
+        for name, scores in report.origins.items()
+    ]
 
 
 def choose_rows(rows: Sequence[Row], count: int | None) -> list[Row]:

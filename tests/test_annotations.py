@@ -360,7 +360,7 @@ def test_cvat_subsets_boxes_and_bad_files(tmp_path):
     put(tmp_path / "raw" / "annotations.xml", text)
     put(tmp_path / "raw" / "more.xml", "<annotations>")
     put(tmp_path / "raw" / "odd.xml", '<annotations><image id="0"/></annotations>')
-    result = prepare("cvat", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.0))
+    result = prepare("cvat", tmp_path / "raw", tmp_path / "out")
     assert {name: entry.split for name, entry in rows(result).items()} == {"a.jpg": "train", "b.jpg": "test"}
     assert named(result, "that is no outline: c.jpg")
     assert named(result, "not here are skipped: gone.jpg")
@@ -519,7 +519,7 @@ def test_supervisely_polygons_lines_and_data_sets_as_splits(tmp_path):
     put_supervisely(tmp_path / "raw", [crack_object("line", **line)], dataset="test", name="b.png")
     put_supervisely(tmp_path / "raw", [], dataset="test", name="c.jpg")
     put(tmp_path / "raw" / "test" / "ann" / "gone.jpg.json", supervisely([]))
-    options = PrepareOptions(val=0.0, line_width=3)
+    options = PrepareOptions(line_width=3)
     result = prepare("supervisely", tmp_path / "raw", tmp_path / "out", options=options)
     assert {name: entry.split for name, entry in rows(result).items()} == {
         "a.jpg": "train",

@@ -224,7 +224,7 @@ def test_prepare_then_eval(crack, photos, tmp_path):
         for kind, content in (("images", picture), ("masks", mask)):
             (raw / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(raw / kind / f"{name}.png")
-    code, printed, err = crack("prepare", "folder", raw, "-o", data, "--val", "0", "--test", "1")
+    code, printed, err = crack("prepare", "folder", raw, "-o", data, "--split", "0/0/1")
     assert (code, printed) == (0, f"{data / 'manifest.csv'}\n")
     assert "test\t3" in err
     code, printed, _ = crack("eval", data, "--masks", data / "masks", "-o", tmp_path / "report", "-q")
@@ -262,7 +262,7 @@ def test_a_network_that_enlarges_is_scored_on_degraded_photos(crack, tmp_path, m
         (tmp_path / "raw" / kind).mkdir(parents=True)
         Image.fromarray(content).save(tmp_path / "raw" / kind / "a.png")
     data, out = tmp_path / "data", tmp_path / "report"
-    set_ = ("prepare", "folder", tmp_path / "raw", "-o", data, "--val", "0", "--test", "1", "--degrade", "--seed", "3")
+    set_ = ("prepare", "folder", tmp_path / "raw", "-o", data, "--split", "0/0/1", "--degrade", "--seed", "3")
     assert crack(*set_)[:2] == (0, f"{data / 'manifest.csv'}\n")
     code, printed, err = crack("eval", data, "--weights", tmp_path / "4.safetensors", "-o", out, "--json")
     assert code == 0, err
@@ -291,10 +291,8 @@ def test_masks_are_scored_where_torch_is_missing(tmp_path):
         tmp_path / "raw",
         "-o",
         tmp_path / "data",
-        "--val",
-        "0",
-        "--test",
-        "1",
+        "--split",
+        "0/0/1",
         "-q",
     ]
     subprocess.run(command, check=True, capture_output=True)
@@ -324,7 +322,7 @@ def test_annotations_are_prepared_with_the_label_and_line_width_asked_for(crack,
     (tmp_path / "raw" / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.jpg"}))
     (tmp_path / "raw" / "a.jpg").write_bytes(encode_jpeg(np.full((48, 64, 3), 99, np.uint8)))
     out = tmp_path / "out"
-    options = ("--label", "joint", "--line-width", "6", "--val", "0", "--test", "0")
+    options = ("--label", "joint", "--line-width", "6", "--split", "1/0/0")
     code, printed, _ = crack("prepare", "labelme", tmp_path / "raw", "-o", out, *options)
     assert (code, printed) == (0, f"{out / 'manifest.csv'}\n")
     assert np.flatnonzero(read_mask(out / "masks" / "a.png").all(axis=1)).tolist() == [7, 8, 9, 10, 11, 12]
@@ -334,7 +332,7 @@ def test_masks_are_inverted_when_asked(crack, tmp_path):
     for kind, value in (("images", 99), ("masks", 255)):
         (tmp_path / "raw" / kind).mkdir(parents=True)
         Image.fromarray(np.full((32, 32), value, np.uint8)).save(tmp_path / "raw" / kind / "a.png")
-    command = ("prepare", "folder", tmp_path / "raw", "--val", "0", "--test", "0")
+    command = ("prepare", "folder", tmp_path / "raw", "--split", "1/0/0")
     code, _, err = crack(*command, "-o", tmp_path / "a")
     assert code == 0
     assert "--invert" in err
@@ -407,7 +405,7 @@ def test_authors_weights_are_scored(crack, photos, authors_file, tmp_path):
         path = tmp_path / "raw" / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((70, 90), np.uint8)).save(path)
-    crack("prepare", "folder", tmp_path / "raw", "-o", tmp_path / "data", "--val", "0", "--test", "1")
+    crack("prepare", "folder", tmp_path / "raw", "-o", tmp_path / "data", "--split", "0/0/1")
     named = ("--weights", authors_file, "--model", "pspnet_test_resnet")
     code, printed, _ = crack("eval", tmp_path / "data", *named, "--json", "-q", "--figures", "0")
     assert (code, json.loads(printed)["images"]) == (0, 2)

@@ -9,7 +9,7 @@ from cracktool.datasets.crack500 import tile_windows
 from cracktool.datasets.pairing import pair_files, photo_id, strip_extensions
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions
-from cracktool.errors import InputError, UsageError
+from cracktool.errors import InputError
 from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
 from cracktool.manifest import read_manifest
 
@@ -155,7 +155,7 @@ def test_crack500_ready_tiles_follow_the_lists_and_are_copied(tmp_path):
         "traincrop/20160222_080777_1_1.jpg traincrop/20160222_080777_1_1.png\n\n"
     )
     result = prepare("crack500", raw, tmp_path / "out")
-    assert result.counts == {"train": 2, "val": 1, "test": 2}
+    assert result.counts == {"train": 2, "val": 0, "test": 2}
     entry = rows(result)["20160222_080850_1_361.jpg"]
     assert entry.group == "20160222_080850"
     assert entry.source == "traincrop/traincrop/20160222_080850_1_361.jpg"
@@ -163,9 +163,9 @@ def test_crack500_ready_tiles_follow_the_lists_and_are_copied(tmp_path):
     assert read_mask(tmp_path / "out" / entry.mask).any(), "the raw mask holds 0 and 1"
     assert named(result, "1 tiles of the lists train.txt, val.txt, test.txt have no file: 20160222_080777_1_1")
     assert named(result, "are skipped: 20160222_080999_1_1")
-    (leak,) = named(result, "occur in several published splits")
-    assert "1 photo names" in leak
-    assert "20160328_154452" in leak
+    (leak,) = named(result, "1 of val whose photos val or test shows too are left out")
+    assert "val/20160328_154452_1_1" in leak
+    assert result.leaks == 1
     assert named(result, "train 2 of 1896, val 1 of 348, test 2 of 1124")
 
 
@@ -179,7 +179,7 @@ def test_crack500_tile_in_the_folder_of_another_split_is_taken_once(tmp_path):
 
 
 def test_crack500_rearranged_folders(tmp_path):
-    for split in ("train", "val", "test"):
+    for number, split in enumerate(("train", "val", "test")):
         name = f"2016022{len(split)}_080850_1_{361 if split == 'val' else 1}"
         put_pair(
             tmp_path / "raw" / "CRACK500" / split / "images" / f"{name}.jpg",
@@ -200,12 +200,13 @@ def test_crack500_prefers_ready_tiles_and_cuts_what_has_none(tmp_path):
 
 def test_crack500_flat_photos_take_their_splits_from_the_lists(tmp_path):
     put_photo(tmp_path / "raw", "20160222_080850", (384, 256))
+    put_photo(tmp_path / "raw", "20160223_080850", (384, 256), seed=1)
     (tmp_path / "raw" / "train.txt").write_text("traincrop/20160222_080850_1_1.jpg traincrop/20160222_080850_1_1.png\n")
-    (tmp_path / "raw" / "test.txt").write_text("testcrop/20160222_080850_1_97.jpg x.png\n")
+    (tmp_path / "raw" / "test.txt").write_text("testcrop/20160223_080850_1_97.jpg x.png\n")
     result = prepare("crack500", tmp_path / "raw", tmp_path / "out")
     found = {name: entry.split for name, entry in rows(result).items()}
     # The tile at 1_97 has no crack, but the list is the published choice.
-    assert found == {"20160222_080850_1_1.png": "train", "20160222_080850_1_97.png": "test"}
+    assert found == {"20160222_080850_1_1.png": "train", "20160223_080850_1_97.png": "test"}
 
 
 def test_crack500_refuses_other_folders(tmp_path):
@@ -226,34 +227,53 @@ def put_deepcrack(raw, train=20, test=3):
 
 
 def test_deepcrack_cuts_val_from_train_by_photo_and_leaves_test_alone(tmp_path):
-    put_deepcrack(tmp_path / "raw")
-    result = prepare("deepcrack", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
-    assert result.counts == {"train": 16, "val": 4, "test": 3}
+    put_deepcrack(tmp_path / "raw", train=40)
+    result = prepare("deepcrack", tmp_path / "raw", tmp_path / "out")
+    assert result.counts == {"train": 36, "val": 4, "test": 3}
     splits = {}
     for entry in rows(result).values():
         splits.setdefault(entry.group, set()).add(entry.split)
     assert all(len(found) == 1 for found in splits.values())
     assert {group for group, found in splits.items() if found == {"test"}} == {"IMG0", "IMG1", "IMG2"}
-    again = prepare("deepcrack", tmp_path / "raw", tmp_path / "b", options=PrepareOptions(val=0.2))
+    again = prepare("deepcrack", tmp_path / "raw", tmp_path / "b")
     assert rows(again) == rows(result)
-    other = prepare("deepcrack", tmp_path / "raw", tmp_path / "c", options=PrepareOptions(val=0.2, seed=1))
+    other = prepare("deepcrack", tmp_path / "raw", tmp_path / "c", options=PrepareOptions(seed=1))
     assert {n: e.split for n, e in rows(other).items()} != {n: e.split for n, e in rows(result).items()}
-    assert prepare("deepcrack", tmp_path / "raw", tmp_path / "d").counts["val"] == 2, "a tenth is the habit"
-    with pytest.raises(UsageError, match="test means nothing to the layout deepcrack"):
-        prepare("deepcrack", tmp_path / "raw", tmp_path / "e", options=PrepareOptions(test=0.2))
 
 
-def test_deepcrack_keeps_both_images_of_one_name_and_warns_of_copies_across(tmp_path):
+def test_deepcrack_is_cut_anew_when_asked(tmp_path):
+    put_deepcrack(tmp_path / "raw", train=20, test=10)
+    options = PrepareOptions(split=(0.6, 0.2, 0.2))
+    result = prepare("deepcrack", tmp_path / "raw", tmp_path / "out", options=options)
+    assert result.counts == {"train": 18, "val": 6, "test": 6}
+    assert named(result, "the published split is cut anew, as asked")
+    splits = {}
+    for entry in rows(result).values():
+        splits.setdefault(entry.group, set()).add(entry.split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_deepcrack_leaves_out_of_train_what_test_shows(tmp_path):
     raw = tmp_path / "raw"
     put_deepcrack(raw)
     put_pair(raw / "test_img" / "11100-0.jpg", raw / "test_lab" / "11100-0.png", 500)
     (raw / "test_img" / "11216.jpg").write_bytes((raw / "train_img" / "11105-1.jpg").read_bytes())
     put(raw / "test_lab" / "11216.png", crack())
     result = prepare("deepcrack", raw, tmp_path / "out")
-    assert {"train_11100-0.jpg", "test_11100-0.jpg"} <= set(rows(result))
     assert result.counts["test"] == 5
-    assert named(result, "same file twice in different published splits, kept there: train/11105-1 = test/11216")
-    assert named(result, "1 photo names occur in several published splits")
+    found = set(rows(result))
+    assert "test_11100-0.jpg" in found
+    assert not {"train_11100-0.jpg", "11100-1.jpg", "11105-0.jpg", "11105-1.jpg"} & found
+    assert (result.leaks, result.counts["train"] + result.counts["val"]) == (4, 16)
+    (line,) = named(result, "4 of train whose photos val or test shows too are left out, so that scores stay honest")
+    assert "train/11105-1" in line
+    assert named(result, "same file twice in different published splits: train/11105-1 = test/11216")
+    kept = prepare("deepcrack", raw, tmp_path / "kept", options=PrepareOptions(keep_leaks=True))
+    assert {"train_11100-0.jpg", "test_11100-0.jpg"} <= set(rows(kept))
+    assert (kept.leaks, kept.counts) == (0, {"train": 18, "val": 2, "test": 5})
+    assert named(kept, "1 photo names occur in several published splits")
+    again = prepare("deepcrack", raw, tmp_path / "out", options=PrepareOptions(keep_leaks=True))
+    assert rows(again) == rows(kept), "what leaks was stored, so that it can be asked for later"
 
 
 def test_deepcrack_names_the_missing_folder(tmp_path):
@@ -293,14 +313,12 @@ def test_cfd_can_be_split_when_asked(tmp_path):
         (tmp_path / "raw" / "groundTruth").mkdir(exist_ok=True)
         truth = {"groundTruth": {"Segmentation": crack(value=1) + 1}}
         savemat(tmp_path / "raw" / "groundTruth" / f"{number:03}.mat", truth)
-    options = PrepareOptions(val=0.2, test=0.3)
+    options = PrepareOptions(split=(0.5, 0.2, 0.3))
     assert prepare("cfd", tmp_path / "raw", tmp_path / "out", options=options).counts == {
         "train": 5,
         "val": 2,
         "test": 3,
     }
-    with pytest.raises(UsageError, match="make more than 1"):
-        prepare("cfd", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
 
 
 def test_cfd_names_the_missing_folders(tmp_path):
@@ -311,7 +329,7 @@ def test_cfd_names_the_missing_folders(tmp_path):
 # Folders
 
 
-ALL_TRAIN = PrepareOptions(val=0.0, test=0.0)
+ALL_TRAIN = PrepareOptions(split=(1, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -371,9 +389,6 @@ def test_folder_keeps_a_published_split(tmp_path):
         "1.jpg": "val",
         "2.jpg": "test",
     }
-    for name in ("val", "test"):
-        with pytest.raises(UsageError, match=f"published.*leave out {name}"):
-            prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(**{name: 0.1}))
 
 
 def test_folder_reads_splits_below_images(tmp_path):
@@ -388,7 +403,7 @@ def test_folder_reads_splits_below_images(tmp_path):
 def test_folder_with_masks_elsewhere_and_other_folders_in_names(tmp_path):
     put_pair(tmp_path / "photos" / "day 1" / "ä b.jpg", tmp_path / "truth" / "day 1" / "ä b.png", 1)
     put_pair(tmp_path / "photos" / "day 2" / "ä b.jpg", tmp_path / "truth" / "day 2" / "ä b.png", 2)
-    options = PrepareOptions(masks=tmp_path / "truth", val=0, test=0)
+    options = PrepareOptions(masks=tmp_path / "truth")
     result = prepare("folder", tmp_path / "photos", tmp_path / "out", options=options)
     assert set(rows(result)) == {"day 1_ä b.jpg", "day 2_ä b.jpg"}
     with pytest.raises(InputError, match="no such folder of masks"):
@@ -399,9 +414,11 @@ def test_folder_of_labels_only(tmp_path):
     for number in range(5):
         put(tmp_path / "raw" / "cracked" / f"{number}.jpg", picture(number))
         put(tmp_path / "raw" / "uncracked" / f"{number}.jpg", picture(50 + number))
-    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(val=0.2))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(split=(0.6, 0.2, 0.2)))
     table = rows(result)
-    assert result.counts == {"train": 7, "val": 2, "test": 1}
+    assert result.counts == {"train": 6, "val": 2, "test": 2}
+    for split in ("val", "test"):
+        assert {entry.label for entry in table.values() if entry.split == split} == {"cracked", "uncracked"}
     assert not (tmp_path / "out" / "masks").exists()
     for name, entry in table.items():
         assert (entry.mask, entry.crack_fraction) == ("", -1.0)
@@ -448,7 +465,7 @@ def test_folder_without_pairs(tmp_path):
 def test_folder_reads_masks_of_every_polarity(tmp_path, values, options, crack_px, warning):
     put(tmp_path / "raw" / "images" / "a.jpg", picture(1))
     put(tmp_path / "raw" / "masks" / "a.png", np.where(crack() > 0, values[1], values[0]).astype(np.uint8))
-    options = PrepareOptions(val=0.0, test=0.0, **options)
+    options = PrepareOptions(split=(1, 0, 0), **options)
     result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=options)
     assert np.count_nonzero(read_mask(tmp_path / "out" / "masks" / "a.png")) == crack_px
     assert [line.startswith(warning or "-") for line in result.warnings] == ([True] if warning else [])

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from cracktool.datasets import duplicates, storing
 from cracktool.datasets.duplicates import fingerprint, near_duplicates
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
-from cracktool.datasets.splitting import assign_splits, unique_names
+from cracktool.datasets.splitting import assign_splits, leaks, unique_names
 from cracktool.degradation import degrade
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
@@ -165,7 +166,7 @@ def test_nothing_left_of_a_set(tmp_path):
 
 def test_another_split_of_the_same_images_is_written(raw, tmp_path):
     first = splits(prepare("folder", raw, tmp_path / "out"))
-    second = splits(prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val=0.5)))
+    second = splits(prepare("folder", raw, tmp_path / "out", options=PrepareOptions(split=(0.5, 0.5, 0))))
     assert list(first) == list(second)
     assert list(second.values()).count("val") == 6
 
@@ -179,7 +180,7 @@ def test_nothing_usable(tmp_path):
 
 
 def test_synthetic_set_needs_no_source_and_brings_its_truth(tmp_path):
-    options = PrepareOptions(count=10, size=(48, 64), val=0.2, test=0.1)
+    options = PrepareOptions(count=10, size=(48, 64), split=(0.7, 0.2, 0.1))
     result = prepare("synthetic", None, tmp_path / "out", options=options)
     assert result.counts == {"train": 7, "val": 2, "test": 1}
     before = snapshot(tmp_path / "out")
@@ -252,14 +253,13 @@ def test_a_degraded_set_is_split_as_the_sharp_one(raw, tmp_path):
     for copy, original in (("copy1", "p1"), ("copy2", "p4")):
         put(raw / "images" / f"{copy}.jpg", (raw / "images" / f"{original}.jpg").read_bytes())
         put(raw / "masks" / f"{copy}.png", (raw / "masks" / f"{original}.png").read_bytes())
-    shares = {"val": 0.3, "test": 0.3}
     for seed in range(3):
         found = [
             prepare(
                 "folder",
                 raw,
                 tmp_path / f"{seed}{degrade}",
-                options=PrepareOptions(**shares, seed=seed, degrade=degrade),
+                options=PrepareOptions(split=(0.4, 0.3, 0.3), seed=seed, degrade=degrade),
             )
             for degrade in (False, True)
         ]
@@ -302,7 +302,7 @@ def test_the_rule_of_least_crack_is_that_of_the_sharp_photo(tmp_path):
 
 
 def test_synthetic_photos_are_degraded_and_keep_their_truth(tmp_path):
-    options = PrepareOptions(count=3, size=(48, 64), val=0.0, test=0.0, degrade=True)
+    options = PrepareOptions(count=3, size=(48, 64), degrade=True)
     entries = read_manifest(prepare("synthetic", None, tmp_path / "out", options=options).manifest).entries
     assert {(entry.height, entry.width) for entry in entries} == {(12, 16)}
     assert {len(list((tmp_path / "out" / part).iterdir())) for part in ("images", "masks", "kernels", "truth")} == {3}
@@ -409,9 +409,12 @@ def test_usage_errors(raw, tmp_path):
         prepare("crack500", raw, tmp_path / "out", options=PrepareOptions(invert=True))
     with pytest.raises(UsageError, match="0 jobs"):
         prepare("folder", raw, tmp_path / "out", jobs=0)
-    with pytest.raises(UsageError, match="make more than 1"):
-        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(val=0.6, test=0.6))
-    for wrong in ({"val": 1.5}, {"test": -0.1}, {"mask_threshold": 0}, {"mask_threshold": 256}):
+    with pytest.raises(UsageError, match=r"keep_leaks keeps a published split, split cuts a new one"):
+        PrepareOptions(split=(1, 0, 0), keep_leaks=True)
+    for wrong in ({"split": (0.6, 0.6, 0.1)}, {"split": (0.7, 0.1, 0.1)}, {"split": (1.2, -0.1, -0.1)}):
+        with pytest.raises(UsageError, match=r"does not make 1 .try 0.7/0.15/0.15"):
+            PrepareOptions(**wrong)
+    for wrong in ({"mask_threshold": 0}, {"mask_threshold": 256}):
         with pytest.raises(UsageError, match="expected"):
             PrepareOptions(**wrong)
 
@@ -427,11 +430,16 @@ def items(groups, splits=None):
     ]
 
 
+def cut(rows, shares, *, crack=None, copies=(), seed=0, notes=None):
+    return assign_splits(rows, crack or [-1.0] * len(rows), copies, shares, seed, notes or Notes())
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_splits_keep_groups_and_copies_together(seed):
     groups = [f"g{n // 3}" for n in range(90)]
     copies = [(0, 50), (50, 89), (10, 40)]
-    found = assign_splits(items(groups), copies, (0.1, 0.2), seed, Notes())
+    crack = [0.001 * 1.1 ** (n % 40) for n in range(90)]
+    found = cut(items(groups), (0.1, 0.2), crack=crack, copies=copies, seed=seed)
     assert all(len({found[n] for n in range(90) if groups[n] == group}) == 1 for group in groups)
     assert all(found[first] == found[second] for first, second in copies)
     assert found.count("val") == 9
@@ -439,27 +447,59 @@ def test_splits_keep_groups_and_copies_together(seed):
 
 
 def test_all_train_and_a_tenth_val():
-    found = assign_splits(items([str(n) for n in range(130)]), [], (0.1, 0.0), 0, Notes())
+    found = cut(items([str(n) for n in range(130)]), (0.1, 0.0))
     assert (found.count("train"), found.count("val"), found.count("test")) == (117, 13, 0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_each_origin_and_each_amount_of_crack_gets_its_share(seed):
+    rows = [replace(row, source=f"{'wall' if n < 60 else 'road'}/{n}.jpg") for n, row in enumerate(items(range(100)))]
+    crack = [(0.0, 0.01, 0.1, 0.2)[n % 4] for n in range(100)]
+    found = cut(rows, (0.2, 0.2), crack=crack, seed=seed)
+    for split in ("val", "test"):
+        chosen = [n for n in range(100) if found[n] == split]
+        assert (len(chosen), sum(n < 60 for n in chosen)) == (20, 12)
+        for value in set(crack):
+            assert sum(crack[n] == value for n in chosen if n < 60) == 3
+            assert sum(crack[n] == value for n in chosen if n >= 60) == 2
+
+
 def test_adding_images_moves_few_of_the_others():
-    few = assign_splits(items([str(n) for n in range(200)]), [], (0.2, 0.0), 0, Notes())
-    more = assign_splits(items([str(n) for n in range(210)]), [], (0.2, 0.0), 0, Notes())
+    crack = [0.5 ** (n % 6) for n in range(210)]
+    few = cut(items([str(n) for n in range(200)]), (0.2, 0.0), crack=crack[:200])
+    more = cut(items([str(n) for n in range(210)]), (0.2, 0.0), crack=crack)
     assert sum(one != other for one, other in zip(few, more, strict=False)) < 10
 
 
 def test_published_test_and_val_stay():
     published = ["train"] * 20 + ["test"] * 5
-    found = assign_splits(items([str(n) for n in range(25)], published), [(0, 20)], (0.5, 0.0), 0, Notes())
+    found = cut(items([str(n) for n in range(25)], published), (0.5, 0.0), copies=[(0, 20)])
     assert found[20:] == ["test"] * 5
     assert found.count("val") == 10
 
 
 def test_one_photo_cannot_be_parted():
     notes = Notes()
-    assert set(assign_splits(items(["a"] * 30), [], (0.1, 0.0), 0, notes)) == {"train"}
+    assert set(cut(items(["a"] * 30), (0.1, 0.0), notes=notes)) == {"train"}
     assert notes.lines() == ("no val split was cut: there are too few photos to part them",)
+
+
+def test_what_a_better_split_shows_too_leaks():
+    groups, published = ["a", "a", "b", "b", "c", "d", "e", "f"], ["train", "test", "val", "train"] + ["train"] * 4
+    # 4 copies 5, which copies an image of test; 6 copies a crop of val; 7 stands alone
+    assert leaks(items(groups, published), [(4, 5), (5, 1), (6, 2)]) == [
+        *(True, False, False, True),
+        *(True, True, True, False),
+    ]
+    assert leaks(items(["a", "a"], ["val", "test"]), []) == [True, False]
+
+
+def test_equal_names_in_two_splits_are_no_leak():
+    rows = [replace(row, name="001") for row in items(["001", "001", "001"], ["train", "val", "test"])]
+    assert leaks(rows, []) == [False, False, False]
+    rows[0] = replace(rows[0], name="001-2")
+    rows[2] = replace(rows[2], name="001-1")
+    assert leaks(rows, []) == [True, False, False]
 
 
 def test_unique_names_ignore_case_and_stay_unique():
@@ -482,7 +522,7 @@ def test_near_duplicates_stay_on_one_side_and_are_told(tmp_path):
     put(raw / "images" / "same.jpg", (raw / "images" / "alone.jpg").read_bytes())
     put(raw / "masks" / "same.png", encode_png(np.zeros((96, 128), np.uint8)))
     for seed in range(6):
-        options = PrepareOptions(val=0.3, test=0.3, seed=seed)
+        options = PrepareOptions(split=(0.4, 0.3, 0.3), seed=seed)
         result = prepare("folder", raw, tmp_path / str(seed), options=options)
         found = splits(result)
         assert len(set(found.values())) == 3
@@ -492,13 +532,15 @@ def test_near_duplicates_stay_on_one_side_and_are_told(tmp_path):
         assert [line for line in result.warnings if line.startswith("near-duplicates, kept in one split: copy0 = p9")]
 
 
-def test_near_duplicates_across_published_splits_are_only_told(tmp_path):
+def test_near_duplicates_across_published_splits_are_left_out_of_train(tmp_path):
     for split, quality in (("train", 92), ("test", 60)):
         put(tmp_path / "raw" / split / "images" / f"{split}.jpg", encode_jpeg(picture(1, 96, 128), quality))
         put(tmp_path / "raw" / split / "masks" / f"{split}.png", encode_png(np.zeros((96, 128), np.uint8)))
     result = prepare("folder", tmp_path / "raw", tmp_path / "out")
-    assert result.counts == {"train": 1, "val": 0, "test": 1}
-    assert "near-duplicates in different published splits, kept there: test/test = train/train" in result.warnings
+    assert result.counts == {"train": 0, "val": 0, "test": 1}
+    assert "near-duplicates in different published splits: test/test = train/train" in result.warnings
+    kept = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(keep_leaks=True))
+    assert kept.counts == {"train": 1, "val": 0, "test": 1}
 
 
 def test_fingerprints_tell_copies_from_other_photos():
@@ -529,8 +571,8 @@ def test_notes_are_sorted_and_shortened():
 @pytest.mark.parametrize(
     ("layout", "name", "counts"),
     [
-        ("crack500", "crack500", (781, 174, 373)),
-        ("deepcrack", "deepcrack", (270, 30, 237)),
+        ("crack500", "crack500", (778, 171, 373)),  # 3 tiles of train and 3 of val are of photos of test
+        ("deepcrack", "deepcrack", (259, 29, 237)),  # 12 of train are of photos of test
         ("cfd", "cfd", (0, 0, 118)),
         ("folder", "canal", (189, 63, 63)),
     ],
@@ -541,3 +583,11 @@ def test_real_data_sets(tmp_path, layout, name, counts):
     assert result.failures == ()
     if name == "deepcrack":
         assert any("train/11158 = test/11216" in line for line in result.warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets are not on this machine")
+def test_the_leaky_published_split_of_deepcrack_on_purpose(tmp_path):
+    options = PrepareOptions(keep_leaks=True)
+    result = prepare("deepcrack", SHARED / "deepcrack", tmp_path / "out", dry_run=True, options=options)
+    assert tuple(result.counts.values()) == (270, 30, 237)

@@ -200,13 +200,17 @@ def test_khanhha_keeps_its_split_and_its_double_extensions(tmp_path):
     put_merged(raw / "train", "noncrack_noncrack_concrete_wall_9_27.jpg.jpg", "forest_001.jpg", "DeepCrack_11231-3.jpg")
     put_merged(raw / "test", "CFD_001.jpg", "CRACK500_20160222_080850_1281_721.jpg")
     put_merged(raw, "forest_001.jpg", "CFD_001.jpg")  # everything once more, in images/ and masks/
-    result = prepare("khanhha", raw, tmp_path / "out", options=PrepareOptions(val=0.0))
-    assert result.counts == {"train": 3, "val": 0, "test": 2}
+    result = prepare("khanhha", raw, tmp_path / "out")
+    assert result.counts == {"train": 2, "val": 0, "test": 2}
     table = rows(result)
     assert table["noncrack_noncrack_concrete_wall_9_27.jpg"].label == "uncracked"
     assert table["CRACK500_20160222_080850_1281_721.jpg"].group == "CRACK500_20160222_080850"
-    (leak,) = named(result, "occur in several published splits")
-    assert "CrackForest_001" in leak, "forest_001 and CFD_001 are one photo"
+    assert named(result, "1 of train whose photos val or test shows too are left out"), "forest_001 is CFD_001"
+    assert "forest_001.jpg" not in table
+    leaky = prepare("khanhha", raw, tmp_path / "leaky", options=PrepareOptions(keep_leaks=True))
+    assert leaky.counts == {"train": 3, "val": 0, "test": 2}
+    (leak,) = named(leaky, "occur in several published splits")
+    assert "CrackForest_001" in leak
 
 
 def test_khanhha_names_of_one_photo():
@@ -223,7 +227,7 @@ def test_khanhha_crack_free_photos_need_no_mask_and_jpeg_noise_is_no_crack(tmp_p
     noise = np.kron(np.uint8([[0, 1, 0], [1, 0, 1]]), np.ones((16, 16), np.uint8))
     put(raw / "masks" / "noncrack_b.jpg", grey_jpeg(noise))
     assert set(np.unique(PillowImage.open(raw / "masks" / "noncrack_b.jpg"))) == {0, 1}
-    result = prepare("khanhha", raw, tmp_path / "out", options=PrepareOptions(val=0.0))
+    result = prepare("khanhha", raw, tmp_path / "out")
     assert {name: entry.label for name, entry in rows(result).items()} == {
         "CFD_001.jpg": "cracked",
         "noncrack_b.jpg": "uncracked",
@@ -231,7 +235,7 @@ def test_khanhha_crack_free_photos_need_no_mask_and_jpeg_noise_is_no_crack(tmp_p
     }
     assert named(result, "images without a mask are skipped: Volker_1.jpg")
     put(raw / "masks" / "noncrack_b.jpg", np.dstack([line()] * 3))
-    result = prepare("khanhha", raw, tmp_path / "b", options=PrepareOptions(val=0.0))
+    result = prepare("khanhha", raw, tmp_path / "b")
     assert named(result, "photos that are crack-free by name have crack in their mask: noncrack_b.jpg")
 
 
@@ -243,7 +247,7 @@ def test_crackseg9k_joins_its_volumes_and_reads_its_lists(tmp_path):
     put(raw / "Final-Dataset-Vol1" / "Final_Masks" / "Heads" / "CFD_001.png", np.full((32, 48), 255, np.uint8))
     put(raw / "Final-Dataset-Vol1" / "train.txt", "CFD_001.png\nCeramic_9.png\n")
     put(raw / "Final-Dataset-Vol1" / "test.txt", "Rissbilder_1.png\n")
-    result = prepare("crackseg9k", raw, tmp_path / "out", options=PrepareOptions(val=0.0))
+    result = prepare("crackseg9k", raw, tmp_path / "out")
     splits = {name: entry.split for name, entry in rows(result).items()}
     assert splits == {"CFD_001.png": "train", "Ceramic_9.png": "train", "Rissbilder_1.png": "test"}
     assert not named(result, "without"), "the masks of one volume are not alone for the other"
@@ -324,7 +328,7 @@ def test_names_that_differ_only_in_case(tmp_path, layout):
         put(tmp_path / "raw" / "gt" / name, mask)
     if len(list((tmp_path / "raw" / "images").iterdir())) == 1:
         pytest.skip("this file system does not tell upper from lower case")
-    options = PrepareOptions(val=0.0, test=1.0)
+    options = PrepareOptions(split=(0, 0, 1))
     result = prepare(layout, tmp_path / "raw", tmp_path / "out", options=options)
     assert len({name.lower() for name in rows(result)}) == 2, "the stored names differ in more than case"
     first_rows = {entry.source[-5:]: masks(result)[name][:2, 0].tolist() for name, entry in rows(result).items()}

@@ -35,14 +35,14 @@ def evaluate(
 
     Scores are of the crack class, at the size of the true masks: the photos' own, or 4 times their sides in a set made
     with prepare --degrade. Prints a table: pooled over all pixels, and the mean over images under both rules for images
-    without crack.
+    without crack. Photos sorted by situation (prepare situations) get a second table, one line for each situation.
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
     from cracktool.evaluation import evaluate as run
     from cracktool.evaluation import masks_origin, model_origin, predictions_from_masks, predictions_from_model
     from cracktool.manifest import read_manifest
-    from cracktool.report import TABLE_COLUMNS, format_table, write_report
+    from cracktool.report import ORIGIN_COLUMNS, TABLE_COLUMNS, format_origins, format_table, write_report
 
     manifest = read_manifest(data).split(split)
     if masks is None:
@@ -67,4 +67,6 @@ def evaluate(
         print_data(json.dumps(report.to_dict()))
     else:
         print_table([TABLE_COLUMNS, *format_table(report)], sys.stdout)
+        if report.origins:
+            print_table([ORIGIN_COLUMNS, *format_origins(report)], sys.stdout)
     finish(failure.error for failure in report.failures)

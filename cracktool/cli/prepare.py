@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -15,18 +16,25 @@ from cracktool.errors import UsageError
 
 
 def prepare(
-    layout: Annotated[
-        str | None,
-        typer.Argument(help="Data set (crack500, ...), form (folder, coco, ...) or synthetic; --list shows all."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LAYOUT [SOURCE]",
+            help="Data set (crack500, ...), form (folder, coco, ...) or synthetic, and the raw folder [raw/LAYOUT]; --list "
+            "shows all. With --check any number of prepared sets.",
+        ),
     ] = None,
-    source: Annotated[Path | None, typer.Argument(help="Raw folder [raw/LAYOUT].")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the prepared set goes [data/LAYOUT].")] = None,
-    val: Annotated[
-        float | None, typer.Option(help="Share of the images for validation, where none is published.")
+    check: Annotated[
+        bool, typer.Option("--check", help="Look for copies, leaks and bad masks in sets; -o SHEET.html shows them.")
+    ] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="TRAIN/VAL/TEST", help="Cut such shares, as 0.7/0.15/0.15; none for the published split."),
     ] = None,
-    test: Annotated[
-        float | None, typer.Option(help="Share of the images for testing, where none is published.")
-    ] = None,
+    keep_leaks: Annotated[
+        bool, typer.Option("--keep-leaks", help="Keep images of train whose photos a published val or test has too.")
+    ] = False,
     masks: Annotated[Path | None, typer.Option(help="Folder of the masks, where it is not beside the images.")] = None,
     mask_threshold: Annotated[
         int | None, typer.Option(help="Grey values from here on, 1 to 255, are crack; none for what suits the set.")
@@ -56,19 +64,32 @@ def prepare(
     are kept. With --degrade the set is one to score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy
     is what blurred a photo. Prints the path of the table.
 
+    With --check nothing is prepared: prepared sets are looked through for what they show twice and for masks that do
+    not fit, such as crack prepare --check data/crack500 data/canal -o sheet.html. Prints a table of findings; the exit
+    code is 1 where there are any.
+
     Example: crack prepare crack500 raw/crack500 -o data/crack500
     """
     if list_:
         _list_layouts()
         return
-    if layout is None:
+    if not names:
         raise UsageError("no data set named", remedy="crack prepare --list shows them")
+    if check:
+        if any((split, keep_leaks, masks, mask_threshold, invert, label, line_width, count, size, degrade, dry_run)):
+            raise UsageError("--check prepares nothing", remedy="only -o, --jobs and --quiet go with it")
+        _check([Path(name) for name in names], out, jobs, quiet)
+        return
+    if len(names) > 2:
+        raise UsageError(
+            f"{len(names)} names, expected a layout and its raw folder", remedy="--check takes several sets"
+        )
     from cracktool.datasets.prepare import prepare as run
     from cracktool.datasets.raw import PrepareOptions
 
     options = PrepareOptions(
-        val=val,
-        test=test,
+        split=_parse_split(split),
+        keep_leaks=keep_leaks,
         masks=masks,
         mask_threshold=mask_threshold,
         invert=invert,
@@ -79,6 +100,7 @@ def prepare(
         size=_parse_size(size),
         degrade=degrade,
     )
+    layout, source = names[0], Path(names[1]) if len(names) > 1 else None
     folder = out or Path("data") / layout
     with progress_bar(quiet, desc=layout, unit=" images") as bar:
 
@@ -119,6 +141,47 @@ def _published(counts: Mapping[str, int]) -> str:
         return "-"
     parts = ", ".join(f"{count} {split}" for split, count in counts.items() if split != "all")
     return f"{sum(counts.values())}" + (f" ({parts})" if parts else "")
+
+
+def _check(folders: list[Path], sheet: Path | None, jobs: int | None, quiet: bool) -> None:
+    from cracktool.datasets.checking import check
+    from cracktool.datasets.contact_sheet import write_sheet
+    from cracktool.datasets.findings import KINDS
+
+    if sheet and sheet.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError("a contact sheet is a page", path=sheet, remedy="name it -o sheet.html")
+    with progress_bar(quiet, desc="check", unit=" images") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        checked = check(folders, thumbnails=sheet is not None, jobs=jobs, progress=show)
+    rows = [(each.kind, each.image, each.other, each.detail) for each in checked.findings]
+    if rows:
+        print_table([("finding", "image", "other", "detail"), *rows], sys.stdout)
+    if sheet:
+        write_sheet(checked, sheet)
+    if not quiet:
+        counts = Counter(each.kind for each in checked.findings)
+        for kind, meaning in KINDS.items():
+            if counts[kind]:
+                tell(f"{counts[kind]} {kind}: {meaning}")
+        shown = f"; see {sheet}" if sheet else ""
+        tell(f"{len(checked.images)} images, {len(rows) or 'no'} findings{shown}")
+    if rows:
+        raise typer.Exit(1)
+
+
+def _parse_split(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        train, val, test = (float(share) for share in text.split("/"))
+    except ValueError:
+        remedy = "write TRAIN/VAL/TEST, such as 0.7/0.15/0.15"
+        raise UsageError(f"the split {text!r} cannot be read", remedy=remedy) from None
+    return train, val, test
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from cracktool.datasets.folder import FOLDER
 from cracktool.datasets.labelme import LABELME
 from cracktool.datasets.public import PUBLIC
 from cracktool.datasets.raw import Layout
+from cracktool.datasets.situations import SITUATIONS
 from cracktool.datasets.supervisely import SUPERVISELY
 from cracktool.datasets.synthetic.layout import SYNTHETIC
 from cracktool.datasets.voc import VOC
@@ -27,5 +28,6 @@ LAYOUTS: dict[str, Layout] = {
     "cvat": CVAT,
     "voc": VOC,
     "supervisely": SUPERVISELY,
+    "situations": SITUATIONS,
     "synthetic": SYNTHETIC,
 }

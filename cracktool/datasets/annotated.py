@@ -22,7 +22,7 @@ from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
 from cracktool.images import Image, Mask, read_image
 from cracktool.manifest import Split
 
-ANNOTATION_OPTIONS = frozenset({"val", "test", "label", "line_width"})  # what a layout over shapes understands
+ANNOTATION_OPTIONS = frozenset({"label", "line_width"})  # what a layout over shapes understands
 _NO_CRACK = re.compile(r"\b(?:non?|not|un|without)[\W_]*crack|crack[\W_]*(?:free|less)", re.IGNORECASE)
 
 BAD_RECORD = (

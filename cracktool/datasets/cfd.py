@@ -28,7 +28,7 @@ def read_cfd(source: Path, options: PrepareOptions) -> RawDataset:
 
     Args:
         source: The raw folder.
-        options: For the PNG masks how to read them; the shares of val and test apply later.
+        options: For the PNG masks how to read them.
 
     Raises:
         InputError: The folders of neither form are there.

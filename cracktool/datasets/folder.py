@@ -118,5 +118,5 @@ FOLDER = Layout(
     tree=_TREE,
     licence="that of the photos",
     fractions=(0.1, 0.1),
-    options=frozenset({"val", "test", "masks", "mask_threshold", "invert"}),
+    options=frozenset({"masks", "mask_threshold", "invert"}),
 )

@@ -30,7 +30,7 @@ from cracktool.errors import InputError
 from cracktool.images import Image, Mask, read_image, read_mask
 from cracktool.manifest import Split
 
-PAIR_OPTIONS = frozenset({"val", "test", "mask_threshold", "invert"})  # what a layout over this reader understands
+PAIR_OPTIONS = frozenset({"mask_threshold", "invert"})  # what a layout over this reader understands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class PairedFolders:
 
         Args:
             source: The raw folder, or one that holds nothing but it.
-            options: Of them `mask_threshold` and `invert`; the shares of splits apply later.
+            options: Of them `mask_threshold` and `invert`.
 
         Raises:
             InputError: No form of the data set is complete in here.

@@ -20,18 +20,21 @@ from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, Ra
 from cracktool.datasets.splitting import (
     assign_splits,
     equal_pairs,
-    fractions,
+    leaks,
     note_copies,
     note_leaks,
+    note_left_out,
+    shares_to_cut,
     unique_names,
+    without_published,
 )
 from cracktool.datasets.storing import Stored, Task, store
 from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
-from cracktool.manifest import FILE_NAME, Entry, read_manifest, write_manifest
+from cracktool.manifest import FILE_NAME, Entry, Split, read_manifest, write_manifest
 
 Progress = Callable[[int, int], None]
 
-_OPTIONS = ("val", "test", "masks", "mask_threshold", "invert", "label", "line_width", "count", "size")
+_OPTIONS = ("masks", "mask_threshold", "invert", "label", "line_width", "count", "size")
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 
 
@@ -44,6 +47,7 @@ class Prepared:
         counts: Images of train, val and test in it.
         published: Images per split as published ("all" where there are no splits); empty where nothing is.
         left_out: Crops that the data set's own rule leaves out, for example because of too few crack pixels.
+        leaks: Images of a published train or val that are left out of the table, because val or test shows their photo.
         warnings: One line each.
         failures: One error for each raw file that could not be used; the others were done.
         seconds: Wall-clock time.
@@ -53,6 +57,7 @@ class Prepared:
     counts: Mapping[str, int]
     published: Mapping[str, int]
     left_out: int
+    leaks: int
     warnings: tuple[str, ...]
     failures: tuple[CrackError, ...]
     seconds: float
@@ -97,8 +102,6 @@ def prepare(
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
     raw = _read_raw(known, _find_source(layout, known, source, out), options)
-    published = {item.split for item in raw.items if item.split}
-    shares = fractions(published, options, known.fractions, layout)
     tasks = _tasks(raw.items, options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     failures = list(raw.failures)
@@ -108,7 +111,7 @@ def prepare(
     if not kept:
         why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
         raise InputError("no image could be used", path=source, remedy=why)
-    entries = _entries(kept, shares, options.seed, raw.notes)
+    entries = _entries(kept, options, known.fractions, raw.notes)
     _note_difference(known, raw, kept, bool(failures))
     table = out / FILE_NAME
     if not dry_run and not (table.exists() and _own_table(table) == tuple(entries)):
@@ -118,6 +121,7 @@ def prepare(
         counts={split: sum(entry.split == split for entry in entries) for split in ("train", "val", "test")},
         published=known.published,
         left_out=len(done) - len(kept),
+        leaks=len(kept) - len(entries),
         warnings=raw.notes.lines(),
         failures=tuple(failures),
         seconds=time.perf_counter() - begin,
@@ -259,30 +263,53 @@ def _collect(
     return done
 
 
-def _entries(kept: Sequence[Stored], shares: tuple[float, float], seed: int, notes: Notes) -> list[Entry]:
-    items = [result.task.item for result in kept]
-    digests = [result.sha1 for result in kept]
+def _entries(
+    stored: Sequence[Stored], options: PrepareOptions, defaults: tuple[float, float], notes: Notes
+) -> list[Entry]:
+    """Return the table: the images that stay, each with its split."""
+    items = [result.task.item for result in stored]
+    if options.split:
+        items = without_published(items, notes)
+    copies = _copies(items, stored, notes)
+    leaking = [False] * len(items)
+    if options.keep_leaks:
+        note_leaks(items, notes)
+    elif not options.split:
+        leaking = leaks(items, copies)
+        note_left_out(items, leaking, notes)
+    stay = [position for position, leaves in enumerate(leaking) if not leaves]
+    place = {position: index for index, position in enumerate(stay)}
+    items, kept = [items[position] for position in stay], [stored[position] for position in stay]
+    copies = [(place[first], place[second]) for first, second in copies if first in place and second in place]
+    shares = shares_to_cut({item.split for item in items if item.split}, options, defaults)
+    fractions = [result.crack_fraction for result in kept]
+    splits = assign_splits(items, fractions, copies, shares, options.seed, notes)
+    return [_entry(result, split) for result, split in zip(kept, splits, strict=True)]
+
+
+def _copies(items: Sequence[RawItem], stored: Sequence[Stored], notes: Notes) -> list[tuple[int, int]]:
+    """Return the pairs of positions that show the same, and note them."""
+    digests = [result.sha1 for result in stored]
     same = equal_pairs(digests)
-    similar = near_duplicates([result.look for result in kept if result.look])
+    similar = near_duplicates([result.look for result in stored if result.look])
     similar = [(first, second) for first, second in similar if digests[first] != digests[second]]
-    note_leaks(items, notes)
     note_copies(items, same, similar, notes)
-    splits = assign_splits(items, [*same, *similar], shares, seed, notes)
-    return [
-        Entry(
-            image=result.image,
-            mask=result.mask,
-            split=split,
-            group=result.task.item.group,
-            source=result.task.item.source,
-            height=result.shape_hw[0],
-            width=result.shape_hw[1],
-            crack_fraction=round(result.crack_fraction, 6),  # as in the table, so that both compare equal
-            label=result.label,
-            sha1=result.sha1,
-        )
-        for result, split in zip(kept, splits, strict=True)
-    ]
+    return [*same, *similar]
+
+
+def _entry(result: Stored, split: Split) -> Entry:
+    return Entry(
+        image=result.image,
+        mask=result.mask,
+        split=split,
+        group=result.task.item.group,
+        source=result.task.item.source,
+        height=result.shape_hw[0],
+        width=result.shape_hw[1],
+        crack_fraction=round(result.crack_fraction, 6),  # as in the table, so that both compare equal
+        label=result.label,
+        sha1=result.sha1,
+    )
 
 
 def _note_difference(layout: Layout, raw: RawDataset, kept: Sequence[Stored], failed: bool) -> None:

@@ -57,7 +57,7 @@ DEEPCRACK = Layout(
     licence="non-commercial research and educational purposes",
     published={"train": 300, "test": 237},
     fractions=(0.1, 0.0),
-    options=PAIR_OPTIONS - {"test"},
+    options=PAIR_OPTIONS,
 )
 
 GAPS384 = Layout(
@@ -70,7 +70,7 @@ GAPS384 = Layout(
     tree="croppedimg/SPLIT_ID_X_Y.jpg and croppedgt/SPLIT_ID_X_Y.png, SPLIT being train, valid or test",
     licence="that of GAPs: research only, on request",
     published={"all": 509},
-    options=PAIR_OPTIONS - {"test"},
+    options=PAIR_OPTIONS,
 )
 
 CRACKTREE200 = Layout(
@@ -204,7 +204,7 @@ OMNICRACK30K = Layout(
     where_to_get="https://github.com/ben-z-original/omnicrack30k, on request",
     tree="images/ and annotations/ of {training,validation,test}/SUBSET_NAME.png, cracks black",
     licence="those of the sets, some of them research only",
-    options=PAIR_OPTIONS - {"test"},
+    options=PAIR_OPTIONS,
 )
 
 

@@ -5,6 +5,7 @@ Reads no picture and writes nothing.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,9 @@ class PrepareOptions:
     """What the user may decide about a data set; a layout refuses the options that mean nothing to it.
 
     Args:
-        val: Share of the images, 0 to 1, that becomes the val split; None for the layout's own habit.
-        test: The same for the test split.
+        split: Shares of the images, each 0 to 1, that become train, val and test, whether a split is published or not;
+            None for the published split, and for the layout's own habit where there is none.
+        keep_leaks: Leave a published split as it is even where photos of val or test are in train too.
         seed: Of the split and of the blur: the same seed gives the same ones.
         masks: Folder of the masks, where it does not lie beside the images.
         mask_threshold: Grey values from here on, 1 to 255, are crack; None for the layout's own value.
@@ -39,12 +41,12 @@ class PrepareOptions:
         UsageError: A value is out of its range.
 
     Example:
-        >>> PrepareOptions(val=0.1, test=0.0).val
-        0.1
+        >>> PrepareOptions(split=(0.7, 0.15, 0.15)).seed
+        0
     """
 
-    val: float | None = None
-    test: float | None = None
+    split: tuple[float, float, float] | None = None
+    keep_leaks: bool = False
     seed: int = 0
     masks: Path | None = None
     mask_threshold: int | None = None
@@ -56,9 +58,11 @@ class PrepareOptions:
     degrade: bool = False
 
     def __post_init__(self) -> None:
-        for name, share in (("val", self.val), ("test", self.test)):
-            if share is not None and not 0 <= share <= 1:
-                raise UsageError(f"{name} is {share}, expected 0 to 1")
+        if self.split and not (min(self.split) >= 0 and math.isclose(sum(self.split), 1, abs_tol=1e-6)):
+            shares = "/".join(f"{share:g}" for share in self.split)
+            raise UsageError(f"the split {shares} does not make 1", remedy="try 0.7/0.15/0.15: train, val and test")
+        if self.split and self.keep_leaks:
+            raise UsageError("keep_leaks keeps a published split, split cuts a new one", remedy="leave one of them out")
         if self.mask_threshold is not None and not 1 <= self.mask_threshold <= 255:
             raise UsageError(f"mask_threshold is {self.mask_threshold}, expected 1 to 255")
         if self.line_width is not None and not 1 <= self.line_width <= 1000:

@@ -1,4 +1,4 @@
-"""Give every image its split: published splits stay, missing ones are cut without parting a photo or its copies.
+"""Give every image its split: published splits stay but for leaks, missing ones are cut without parting a photo.
 
 Works on names and positions only; opens no picture.
 """
@@ -6,63 +6,66 @@ Works on names and positions only; opens no picture.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from itertools import chain, count, pairwise
 
 from cracktool.datasets.duplicates import connected
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
-from cracktool.errors import UsageError
-from cracktool.manifest import Split
+from cracktool.manifest import Split, origin
 
 
-def fractions(
-    published: set[Split], options: PrepareOptions, defaults: tuple[float, float], name: str
-) -> tuple[float, float]:
+def shares_to_cut(published: Set[Split], options: PrepareOptions, defaults: tuple[float, float]) -> tuple[float, float]:
     """Return the shares of val and test to cut, in that order.
 
-    A published split is never cut anew: val may be taken from a published train, test from nothing published.
+    What is published stays unless the user gives shares; only val is cut from a published train where it is missing.
 
     Args:
         published: The splits that the raw data set comes with.
         options: What the user asks for.
         defaults: The layout's own shares of val and test.
-        name: Of the data set, for the message.
-
-    Raises:
-        UsageError: A share is asked for that the published split leaves no room for, or both make more than 1.
     """
-    val, test = options.val, options.test
-    if val and "val" in published:
-        raise UsageError(f"{name} has a published val split", remedy="leave out val")
-    if test and published:
-        raise UsageError(f"{name} has a published split, test is not cut anew", remedy="leave out test")
-    val = (0.0 if "val" in published else defaults[0]) if val is None else val
-    test = (0.0 if published else defaults[1]) if test is None else test
-    if val + test > 1:
-        raise UsageError(f"val {val} and test {test} make more than 1", remedy="give both of them")
-    return val, test
+    if options.split:
+        return options.split[1:]
+    return 0.0 if "val" in published else defaults[0], 0.0 if published else defaults[1]
+
+
+def without_published(items: Sequence[RawItem], notes: Notes) -> list[RawItem]:
+    """Return the items without their published splits, and note that they had some."""
+    if any(item.split for item in items):
+        notes.add("the published split is cut anew, as asked: scores do not compare with published ones")
+    return [replace(item, split=None) for item in items]
 
 
 def assign_splits(
-    items: Sequence[RawItem], copies: Sequence[tuple[int, int]], shares: tuple[float, float], seed: int, notes: Notes
+    items: Sequence[RawItem],
+    crack_fractions: Sequence[float],
+    copies: Sequence[tuple[int, int]],
+    shares: tuple[float, float],
+    seed: int,
+    notes: Notes,
 ) -> list[Split]:
-    """Return the split of each item.
+    """Return the split of each item: val and test get their share of each origin, and of much and little crack.
 
     Args:
         items: The images; those without a split, and those of a published train, may move.
+        crack_fractions: Share of crack pixels of each, 0 to 1; -1 where it is not known.
         copies: Pairs of positions that show the same and must stay on one side.
-        shares: Of val and test, from `fractions`.
+        shares: Of val and test, from `shares_to_cut`.
         seed: The same seed gives the same split; adding images moves few of the others.
         notes: Told when a split stays empty although a share was asked for.
     """
     splits: list[Split] = [item.split or "train" for item in items]
     pool = [position for position, split in enumerate(splits) if split == "train"]
-    blocks = _blocks(items, pool, copies)
-    blocks.sort(key=lambda block: _draw(seed, items[block[0]].group))
+    strata: defaultdict[tuple[str, str, int], list[list[int]]] = defaultdict(list)
+    for block in sorted(_blocks(items, pool, copies), key=lambda block: _draw(seed, items[block[0]].group)):
+        strata[_stratum(items, crack_fractions, block)].append(block)
+    sizes = {key: sum(map(len, strata[key])) for key in sorted(strata)}
     wanted: list[tuple[Split, float]] = [("test", shares[1]), ("val", shares[0])]
     for split, share in wanted:
-        chosen, blocks = _choose(blocks, round(share * len(pool)))
+        chosen = _cut(strata, sizes, share)
         if share and not chosen:
             notes.add(f"no {split} split was cut: there are too few photos to part them")
         for position in chain.from_iterable(chosen):
@@ -70,16 +73,47 @@ def assign_splits(
     return splits
 
 
+def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return for each item whether a split that must stay honest shows its photo too.
+
+    Test is more worth than val, and val more than train: an image of train leaks where another crop or a copy of its
+    photo is in val or test, one of val where it is in test, and none of test does.
+
+    Crops of one group are of one photo. An image whose group is its own name is not taken for another of that name:
+    ``train/001`` and ``test/001`` are two photos unless their pixels say otherwise.
+
+    Args:
+        items: The images with their published splits; without one, an image counts as of train.
+        copies: Pairs of positions that show the same.
+    """
+    worth = [("train", "val", "test").index(item.split or "train") for item in items]
+    root = connected(len(items), [*copies, *equal_pairs(_photos(items))])
+    best: defaultdict[int, int] = defaultdict(int)
+    for each, value in zip(root, worth, strict=True):
+        best[each] = max(best[each], value)
+    return [value < best[each] for each, value in zip(root, worth, strict=True)]
+
+
+def note_left_out(items: Sequence[RawItem], leaking: Sequence[bool], notes: Notes) -> None:
+    """Note how many images of which split were left out because they leak, and which."""
+    found = [item for item, leaks in zip(items, leaking, strict=True) if leaks]
+    counts = Counter(item.split or "train" for item in found)
+    if found:
+        parts = " and ".join(f"{counts[split]} of {split}" for split in ("train", "val") if counts[split])
+        why = "whose photos val or test shows too are left out, so that scores stay honest (--keep-leaks keeps them)"
+        notes.add(f"{parts} {why}", *map(_title, found))
+
+
 def note_leaks(items: Sequence[RawItem], notes: Notes) -> None:
     """Note the photos of which crops lie in several published splits."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
-    for item in items:
+    for item, photo in zip(items, _photos(items), strict=True):
         if item.split:
-            splits[item.group].add(item.split)
-    leaks = sorted(group for group, found in splits.items() if len(found) > 1)
-    if leaks:
-        shown = ", ".join(leaks[:12]) + (f" and {len(leaks) - 12} more" if len(leaks) > 12 else "")
-        notes.add(f"{len(leaks)} photo names occur in several published splits, so scores may flatter: {shown}")
+            splits[photo].add(item.split)
+    names = sorted(photo for photo, found in splits.items() if len(found) > 1)
+    if names:
+        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        notes.add(f"{len(names)} photo names occur in several published splits, so scores may flatter: {shown}")
 
 
 def note_copies(
@@ -90,7 +124,7 @@ def note_copies(
         for first, second in pairs:
             one, other = items[first], items[second]
             if one.split != other.split:
-                notes.add(f"{kind} in different published splits, kept there", f"{_title(one)} = {_title(other)}")
+                notes.add(f"{kind} in different published splits", f"{_title(one)} = {_title(other)}")
             elif pairs is same_bytes or one.group != other.group:
                 notes.add(f"{kind}, kept in one split", f"{_title(one)} = {_title(other)}")
 
@@ -127,6 +161,12 @@ def unique_names(items: Sequence[RawItem]) -> list[str]:
     return names
 
 
+def _photos(items: Sequence[RawItem]) -> list[str]:
+    """Return a name for the photo of each item: equal for crops of one group, and for nothing else."""
+    own = (item.name == item.group.replace("/", "_") for item in items)
+    return [f"{item.split}/{item.group}" if alone else item.group for item, alone in zip(items, own, strict=True)]
+
+
 def _title(item: RawItem) -> str:
     return f"{item.split}/{item.name}" if item.split else item.name
 
@@ -144,6 +184,32 @@ def _blocks(items: Sequence[RawItem], pool: Sequence[int], copies: Sequence[tupl
 def _draw(seed: int, group: str) -> str:
     # A hash instead of a shuffle: the order of the other photos does not change when one is added.
     return hashlib.sha1(f"{seed} {group}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _stratum(items: Sequence[RawItem], fractions: Sequence[float], block: Sequence[int]) -> tuple[str, str, int]:
+    """Return what an image and its likes have in common: origin, label, and crack to a factor of two."""
+    first = items[block[0]]
+    known = [fractions[position] for position in block if fractions[position] >= 0]
+    if not known:
+        return origin(first.source), first.label, 0
+    mean = sum(known) / len(known)
+    return origin(first.source), "", round(math.log2(mean)) if mean else -99
+
+
+def _cut(
+    strata: Mapping[tuple[str, str, int], list[list[int]]], sizes: Mapping[tuple[str, str, int], int], share: float
+) -> list[list[int]]:
+    """Take out of each stratum its share of images in whole blocks; what rounding leaves goes to the next stratum."""
+    taken: list[list[int]] = []
+    due = 0.0
+    for key, size in sizes.items():
+        due += share * size
+        chosen, strata[key][:] = _choose(strata[key], round(due) - sum(map(len, taken)))
+        taken += chosen
+    for key in sizes:  # where whole blocks did not fit their own stratum
+        chosen, strata[key][:] = _choose(strata[key], round(due) - sum(map(len, taken)))
+        taken += chosen
+    return taken
 
 
 def _choose(blocks: Sequence[list[int]], target: int) -> tuple[list[list[int]], list[list[int]]]:

@@ -141,5 +141,5 @@ VOC = Layout(
     tree="JPEGImages/NAME.jpg and SegmentationClass/NAME.png; labelmap.txt and ImageSets/ if there are any",
     licence="that of the photos",
     fractions=(0.1, 0.1),
-    options=frozenset({"val", "test", "label"}),
+    options=frozenset({"label"}),
 )

@@ -73,7 +73,7 @@ class Validation:
             raise InputError(
                 f"no data set has a validation split with {'labels' if by_label else 'masks'}",
                 path=manifests[0].folder,
-                remedy="prepare it again with --val 0.1",
+                remedy="prepare it again with --split 0.8/0.1/0.1",
             )
         limit = self.config.val_images
         if limit and limit < len(pairs):

@@ -105,6 +105,6 @@ SYNTHETIC = Layout(
     tree="nothing",
     licence="that of this package",
     fractions=(0.1, 0.1),
-    options=frozenset({"val", "test", "count", "size"}),
+    options=frozenset({"count", "size"}),
     needs_source=False,
 )
