@@ -18,7 +18,7 @@ from cracktool.errors import InputError, UsageError
 from cracktool.images import encode_jpeg
 
 HEIGHT, WIDTH = 32, 48
-TRAIN = {"val": 0.0, "test": 0.0}
+TRAIN = {"split": (1, 0, 0)}
 BAR = [[4, 10], [40, 10], [40, 13], [4, 13]]  # columns 4 to 39 of rows 10 to 12
 FLAT = [4, 10, 40, 10, 40, 13, 4, 13]
 
@@ -125,7 +125,7 @@ def test_coco_takes_splits_from_folders_and_keeps_versions_of_a_photo_together(t
     names = {"train": ("p1_jpg.rf.0a1B.jpg", "p1_jpg.rf.ff00.jpg"), "valid": ("p2.jpg",)}
     for split, files in names.items():
         for number, name in enumerate(files):
-            put(tmp_path / "raw" / split / name, picture(len(split) + 10 * number, HEIGHT, WIDTH))
+            put(tmp_path / "raw" / split / name, picture(ord(split[0]) + 10 * number, HEIGHT, WIDTH))
         put(tmp_path / "raw" / split / "_annotations.coco.json", coco([{"segmentation": [FLAT]}], files))
     result = prepare("coco", tmp_path / "raw", tmp_path / "out")
     assert result.counts == {"train": 2, "val": 1, "test": 0}
@@ -139,7 +139,7 @@ def test_coco_finds_photos_by_the_folders_that_fit_best(tmp_path):
         text = coco([{"segmentation": [FLAT]}], names=("a.jpg",))
         put(tmp_path / "raw" / "annotations" / f"instances_{name}2017.json", text)
     put(tmp_path / "raw" / "annotations" / "third_test.json", coco([], names=(r"C:\data\images\old\val2017\a.jpg",)))
-    result = prepare("coco", tmp_path / "raw", tmp_path / "out")
+    result = prepare("coco", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(keep_leaks=True))
     found = {entry.split: entry.source for entry in rows(result).values()}
     assert found["train"] == "images/train2017/a.jpg"
     assert found["test"] == "images/old/val2017/a.jpg"

@@ -239,6 +239,70 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     assert report["origin"]["digest"]
 
 
+def put_pairs(folder, count):
+    """Photos of rough ground with a dark bar, and their masks."""
+    for number in range(count):
+        picture = np.random.default_rng(number).integers(120, 190, (64, 80, 3), dtype=np.uint8)
+        mask = np.zeros((64, 80), np.uint8)
+        picture[:, 40:44], mask[:, 40:44] = 20, 255
+        for kind, content in (("images", picture), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(folder / kind / f"{number}.png")
+
+
+def test_prepared_sets_are_checked(crack, tmp_path):
+    sheet = tmp_path / "sheet.html"
+    for name in "ab":
+        put_pairs(tmp_path / name, 4)
+        split = "1/0/0" if name == "a" else "0/0/1"
+        assert crack("prepare", "folder", tmp_path / name, "-o", tmp_path / f"{name}_", "--split", split)[0] == 0
+    assert crack("prepare", "--check", tmp_path / "a_") == (0, "", "4 images, no findings\n")
+    (tmp_path / "a_" / "masks" / "0.png").write_bytes(b"")
+    code, printed, err = crack("prepare", "--check", tmp_path / "a_", tmp_path / "b_", "-o", sheet)
+    rows = [line.split("\t") for line in printed.splitlines()]
+    assert (code, rows[0]) == (1, ["finding", "image", "other", "detail"])
+    assert rows[1] == ["damaged", str(tmp_path / "a_" / "images" / "0.png"), "", "mask: the file is empty"]
+    assert {tuple(row[0::3]) for row in rows[2:]} == {("leak", "same file, train and test")}
+    assert len(rows) == 6
+    assert "4 leak: what train shows is in val or test too" in err
+    assert err.endswith(f"8 images, 5 findings; see {sheet}\n")
+    assert sheet.read_text(encoding="utf-8").count("<figure") == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["folder", "RAW", "--split", "0.7/0.3"], "the split '0.7/0.3' cannot be read (write TRAIN/VAL/TEST, such as"),
+        (["folder", "RAW", "--split", "0.7/0.2/0.2"], "the split 0.7/0.2/0.2 does not make 1 (try 0.7/0.15/0.15"),
+        (["folder", "RAW", "--split", "1/0/0", "--keep-leaks"], "keep_leaks keeps a published split"),
+        (["folder", "RAW", "more"], "3 names, expected a layout and its raw folder (--check takes several sets)"),
+        (["--check", "RAW", "--split", "1/0/0"], "--check prepares nothing (only -o, --jobs and --quiet go with it)"),
+        (["--check", "RAW", "-o", "folder"], "folder: a contact sheet is a page (name it -o sheet.html)"),
+    ],
+)
+def test_splits_and_checks_asked_for_wrongly(crack, tmp_path, words, message):
+    put_pairs(tmp_path, 1)
+    code, printed, err = crack("prepare", *(tmp_path if word == "RAW" else word for word in words))
+    assert (code, printed) == (2, "")
+    assert err.startswith(f"crack: {message}")
+
+
+def test_scores_are_told_by_origin(crack, tmp_path):
+    put_pairs(tmp_path / "raw", 2)
+    for name, number in (("like_crack", 0), ("noncrack", 1)):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        (tmp_path / "raw" / "images" / f"{number}.png").rename(tmp_path / "sorted" / name / f"{number}.png")
+        (tmp_path / "raw" / "masks" / f"{number}.png").rename(tmp_path / "raw" / "masks" / f"{name}_{number}.png")
+    crack("prepare", "situations", tmp_path / "sorted", "-o", tmp_path / "data")
+    code, printed, _ = crack("eval", tmp_path / "data", "--masks", tmp_path / "raw" / "masks")
+    assert code == 0
+    assert printed.splitlines()[-3:] == [
+        "origin\timages\twith crack\tiou\tprecision\trecall\tfalse alarm area",
+        "like_crack\t1\t0\t-\t-\t-\t5.00%",
+        "noncrack\t1\t0\t-\t-\t-\t5.00%",
+    ]
+
+
 def test_a_network_that_enlarges_is_scored_on_degraded_photos(crack, tmp_path, monkeypatch):
     from torch.nn import functional as F
 

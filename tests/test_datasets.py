@@ -180,11 +180,11 @@ def test_crack500_tile_in_the_folder_of_another_split_is_taken_once(tmp_path):
 
 def test_crack500_rearranged_folders(tmp_path):
     for number, split in enumerate(("train", "val", "test")):
-        name = f"2016022{len(split)}_080850_1_{361 if split == 'val' else 1}"
+        name = f"2016022{number}_080850_1_{361 if split == 'val' else 1}"
         put_pair(
             tmp_path / "raw" / "CRACK500" / split / "images" / f"{name}.jpg",
             tmp_path / "raw" / "CRACK500" / split / "masks" / f"{name}.png",
-            len(split) + (split == "test"),
+            number,
         )
     result = prepare("crack500", tmp_path / "raw", tmp_path / "out")
     assert result.counts == {"train": 1, "val": 1, "test": 1}

@@ -80,7 +80,7 @@ def test_a_situation_that_tells_nothing_is_said(tmp_path):
 
 def test_folders_without_situations_are_refused(tmp_path):
     (tmp_path / "raw").mkdir()
-    with pytest.raises(InputError, match="no pictures in here .expected: folders pure_crack/"):
+    with pytest.raises(InputError, match=r"no pictures in here \(expected: folders pure_crack/"):
         prepare("situations", tmp_path / "raw", tmp_path / "out")
     for name in ("wall", "road"):
         put(tmp_path / "raw" / f"{name}.png")

@@ -20,8 +20,8 @@ def prepare(
         list[str] | None,
         typer.Argument(
             metavar="LAYOUT [SOURCE]",
-            help="Data set (crack500, ...), form (folder, coco, ...) or synthetic, and the raw folder [raw/LAYOUT]; --list "
-            "shows all. With --check any number of prepared sets.",
+            help="Data set (crack500, ...), form (folder, coco, ...) or synthetic, and the raw folder [raw/LAYOUT]; "
+            "--list shows all. With --check any number of prepared sets.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the prepared set goes [data/LAYOUT].")] = None,

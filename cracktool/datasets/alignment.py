@@ -33,7 +33,8 @@ _BETTER, _BETTER_SET = 0.7, 0.9
 
 def step_px(photo: Image) -> float:
     """Return how many px of the photo one step of its `darkness` is: 1, and more where the photo is a large one."""
-    return max(max(photo.shape[:2]) / _SIDE, 1.0)
+    height, width = photo.shape[:2]
+    return max(int(height) / _SIDE, int(width) / _SIDE, 1.0)
 
 
 def darkness(photo: Image, mask: Mask) -> Darkness | None:

@@ -180,7 +180,8 @@ def _moved_sets(images: Sequence[CheckedImage], looks: Sequence[_Look]) -> Itera
 def _thumbnail(photo: Image, mask: Mask | None) -> bytes:
     zoom = min(_THUMB_HW[0] / photo.shape[0], _THUMB_HW[1] / photo.shape[1])
     size = max(round(photo.shape[1] * zoom), 1), max(round(photo.shape[0] * zoom), 1)
-    small = np.array(cv2.resize(photo, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST))
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
+    small: Image = np.array(cv2.resize(photo, size, interpolation=method), np.uint8)
     if mask is not None:
         crack = (cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
         small[cv2.dilate(crack, np.ones((3, 3), np.uint8)) > crack] = _OUTLINE

@@ -76,7 +76,7 @@ def _head(checked: Checked, whole: Sequence[Finding]) -> str:
     kinds = Counter(finding.kind for finding in checked.findings)
     marked = {name for finding in checked.findings for name in (finding.image, finding.other)}
     clean = sum(image.name not in marked for image in checked.images)
-    splits = Counter(image.entry.split for image in checked.images)
+    splits: Counter[str] = Counter(image.entry.split for image in checked.images)
     showing = [("", "all photos"), ("any", f"with findings ({len(checked.images) - clean})")]
     showing += [(kind, f"{kind} ({kinds[kind]})") for kind in KINDS if kinds[kind]]
     showing += [("none", f"without findings ({clean})")]

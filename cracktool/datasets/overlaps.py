@@ -57,7 +57,7 @@ def shrunk(image: Image) -> Grey:
 
 def find_marks(grey: Grey) -> Marks:
     """Return the marks of an image as `shrunk` returns it; none where it is flat or tiny."""
-    finder = cv2.ORB_create(nfeatures=_MARKS, edgeThreshold=15, fastThreshold=5)
+    finder = cv2.ORB.create(nfeatures=_MARKS, edgeThreshold=15, fastThreshold=5)
     corners, bits = finder.detectAndCompute(grey, None)
     if bits is None:
         return Marks(points=np.zeros((0, 2), np.float32), bits=np.zeros((0, 32), np.uint8))
@@ -90,7 +90,7 @@ def overlap(first: Marks, second: Marks, read: Callable[[], tuple[Grey, Grey]]) 
         return 0.0
     one, other = read()
     if np.linalg.det(move[:, :2]) > 1:  # compare at the lower resolution: what it lacks cannot be invented
-        one, other, move = other, one, cv2.invertAffineTransform(move)
+        one, other, move = other, one, np.asarray(cv2.invertAffineTransform(move), np.float64)
     size = other.shape[1], other.shape[0]
     zoom = float(np.sqrt(np.linalg.det(move[:, :2])))
     soft = cv2.GaussianBlur(one, (0, 0), 0.4 / zoom) if zoom < 0.7 else one  # or fine texture turns into noise

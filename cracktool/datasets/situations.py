@@ -37,7 +37,8 @@ def read_situations(source: Path, options: PrepareOptions) -> RawDataset:
     if not photos:
         raise InputError("no pictures in here", path=source, remedy=f"expected: {_TREE}")
     counts = Counter(situation for situation, _ in photos)
-    if max(counts.values()) == 1 < len(photos):
+    sorted_by_name = all(path.parent == source for _, path in photos)
+    if sorted_by_name and max(counts.values()) == 1 < len(photos):
         raise InputError("no two photos here share a situation", path=source, remedy=f"expected: {_TREE}")
     for situation in sorted(counts):
         if label_of(situation) == "unknown":
