@@ -471,6 +471,17 @@ def test_folder_reads_masks_of_every_polarity(tmp_path, values, options, crack_p
     assert [line.startswith(warning or "-") for line in result.warnings] == ([True] if warning else [])
 
 
+def test_folder_tells_of_soft_masks(tmp_path):
+    soft = cv2.GaussianBlur(crack(), (0, 0), 1.0)
+    for name, mask in (("soft", soft), ("hard", crack()), ("grey", np.where(crack() > 0, 200, 20).astype(np.uint8))):
+        put(tmp_path / "raw" / "images" / f"{name}.jpg", picture(len(name) + ord(name[0])))
+        put(tmp_path / "raw" / "masks" / f"{name}.png", mask)
+    options = PrepareOptions(split=(1, 0, 0), mask_threshold=64)
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=options)
+    assert result.warnings == ("soft masks, with greys between background and crack, are cut at 64: soft.png",)
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "soft.png"), soft >= 64)
+
+
 def test_folder_reads_jpeg_masks_without_their_noise(tmp_path):
     put(tmp_path / "raw" / "images" / "a.jpg", picture(1, 64, 64))
     mask = np.zeros((64, 64, 3), np.uint8)

@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
+
 from cracktool.datasets.raw import Notes, RawItem
 from cracktool.errors import InputError
-from cracktool.images import EXTENSIONS, Image, Mask, read_mask
+from cracktool.images import EXTENSIONS, Image, Mask, read_grey
 from cracktool.manifest import Split
 
 _MASK_SUFFIX = re.compile(r"[_-](mask|gt|label|seg)$")
+_SOFT_SHARE = 0.01  # pixels of other greys as a share of the crack: fewer are the noise of a few edges
 _STAMP = re.compile(r".*?\d{8}_\d{6}(?=_|-|$)")
 _TAIL = re.compile(r"^(.*?)((?:_\d+)+)$")
 _AUGMENTED = re.compile(r"_(?:jpe?g|png)\.rf\.[0-9A-Za-z]+$")  # Roboflow exports several versions of one photo
@@ -219,20 +223,29 @@ def photo_id(name: str) -> str:
 
 
 def read_binary(path: Path, notes: Notes, *, threshold: int = 128, inverted: bool = False) -> Mask:
-    """Read a mask, bool (height, width); one of 0 and 1 only is taken as such, with a note.
+    """Read a mask, bool (height, width); one of 0 and 1 only is taken as such, with a note, as is a soft one.
 
     Raises:
         InputError: The file is not a usable picture.
     """
-    bright = read_mask(path, threshold=threshold)
-    lossless = path.suffix.lower() not in {".jpg", ".jpeg"}  # a JPEG's noise is no crack
-    if lossless and threshold > 1 and not bright.any() and (faint := read_mask(path, threshold=1)).any():
-        if read_mask(path, threshold=2).any():
+    grey = read_grey(path)
+    bright = grey >= threshold
+    if threshold == 1 or path.suffix.lower() in {".jpg", ".jpeg"}:  # every value is crack; a JPEG's noise is none
+        return ~bright if inverted else bright
+    if grey.any() and not bright.any():
+        if grey.max() > 1:
             notes.add(f"masks all below the threshold {threshold}: nothing in them is bright; lower it?", path.name)
         else:
             notes.add("masks of 0 and 1 are read as such, not as 0 and 255", path.name)
-            bright = faint
+            bright = grey > 0
+    elif _is_soft(grey):
+        notes.add(f"soft masks, with greys between background and crack, are cut at {threshold}", path.name)
     return ~bright if inverted else bright
+
+
+def _is_soft(grey: npt.NDArray[np.uint8]) -> bool:
+    counts = np.sort(np.bincount(grey.ravel(), minlength=256))
+    return bool(counts[:-2].sum() > _SOFT_SHARE * counts[-2])  # the two most common are background and crack
 
 
 def _renamed(stem: str, mask_name: Callable[[str], str] | None) -> str:

@@ -78,6 +78,9 @@ def prepare(
     Degraded, the photos of ``images/`` are blurred and small, the masks 4 times their sides, and ``kernels/NAME.npy``
     holds what blurred each; such a set is scored with networks that enlarge.
 
+    A published split stays, but for leaks: an image of train whose photo val or test shows too, and one of val whose
+    photo test shows, is stored and left out of the table, so that another run may keep it.
+
     A second run changes nothing; a run that was interrupted goes on where it stopped.
 
     Args:
