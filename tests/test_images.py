@@ -7,6 +7,7 @@ import struct
 import threading
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,16 @@ from PIL import Image as PillowImage
 
 from cracktool import images
 from cracktool.errors import InputError, OutputError
-from cracktool.images import PngWriter, encode_jpeg, encode_png, read_image, read_mask, write_mask
+from cracktool.images import (
+    PngWriter,
+    encode_jpeg,
+    encode_png,
+    read_grey,
+    read_image,
+    read_mask,
+    read_size,
+    write_mask,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (21, 34, 3), np.uint8)
 GREY = RGB[..., 0]
@@ -151,7 +161,7 @@ def turned(picture, orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "tiled TIFF", "WEBP"])
-def test_exif_orientation(orientation, kind, monkeypatch):
+def test_exif_orientation(orientation, kind, monkeypatch, tmp_path):
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "maker"  # a value outside the directory
@@ -160,6 +170,9 @@ def test_exif_orientation(orientation, kind, monkeypatch):
     expected = turned(np.asarray(PillowImage.open(io.BytesIO(data))) if kind == "JPEG" else RAMP, orientation)
     np.testing.assert_array_equal(read_image(data), expected)
     np.testing.assert_array_equal(read_mask(data), PillowImage.fromarray(expected.copy()).convert("L") >= np.uint8(128))
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    assert read_size(path) == expected.shape[:2]
     monkeypatch.setattr(images, "_suits_opencv", lambda data: False)
     np.testing.assert_array_equal(read_image(data), expected)
 
@@ -448,9 +461,41 @@ def test_write_mask_is_a_one_channel_png_of_0_and_255(tmp_path):
     np.testing.assert_array_equal(read_mask(path), GREY > 127)
 
 
-@pytest.mark.parametrize("picture", [GREY, RGB, GREY[:1, :1]])
+@pytest.mark.parametrize("picture", [GREY, RGB, GREY[:1, :1], RGB[:1], RGB[::2, 5:9], np.asfortranarray(RGB), GREY.T])
 def test_encode_png_round_trip(picture):
-    np.testing.assert_array_equal(read_image(encode_png(picture)), picture if picture.ndim == 3 else as_rgb(picture))
+    data = encode_png(picture)
+    np.testing.assert_array_equal(read_image(data), picture if picture.ndim == 3 else as_rgb(picture))
+    with PillowImage.open(io.BytesIO(data)) as read:
+        np.testing.assert_array_equal(np.asarray(read), picture)
+
+
+def test_encode_png_is_no_larger_than_pillows():
+    photo = read_image(Path(__file__).parents[1] / "examples" / "photos" / "pavement.jpg")
+    mask = np.zeros((360, 640), np.uint8)
+    cv2.polylines(mask, [np.array([[0, 40], [200, 90], [390, 300], [639, 350]])], False, 255, 9)
+    for picture in (photo, mask):
+        assert len(encode_png(picture)) < len(encode(picture, "PNG", compress_level=4))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [encode(GREY, "PNG"), encode(GREY, "PNG", transparency=7), encode(np.dstack([GREY, ALPHA]), "PNG"), interlaced()],
+    ids=["plain", "one transparent", "alpha", "interlaced"],
+)
+def test_grey_pngs_are_read_as_pillow_does(data, monkeypatch):
+    found = read_grey(data)
+    monkeypatch.setattr(images, "_is_plain_grey_png", lambda data: False)
+    np.testing.assert_array_equal(found, read_grey(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", encode(RGB, "JPEG")[:20]])
+def test_the_size_of_what_is_no_picture(data, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.jpg: not a picture, or damaged"):
+        read_size(path)
+    with pytest.raises(InputError, match="missing"):
+        read_size(tmp_path / "missing.jpg")
 
 
 def test_encode_jpeg_keeps_thin_coloured_lines_and_obeys_quality():

@@ -41,8 +41,8 @@ def fingerprint(image: Image) -> Fingerprint:
         >>> int(fingerprint(np.zeros((40, 60, 3), np.uint8)).bits)
         0
     """
-    small = cv2.resize(image, (144, 128), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # first: shrinking three channels takes twice the time
+    grey = cv2.resize(grey, (144, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)[0]
     thumbnail = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).ravel()
