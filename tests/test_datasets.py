@@ -128,7 +128,7 @@ def test_crack500_bad_photos_fail_alone_and_once(tmp_path):
     messages = sorted(str(error) for error in result.failures)
     assert len(messages) == 3
     assert "20160222_000002.jpg: 100 x 90 px cannot be cut into 4 x 4 equal tiles" in messages[0]
-    assert "20160222_000003.jpg: the photo and its mask differ in size: 128 x 64 and 64 x 128 px" in messages[1]
+    assert "20160222_000003.jpg: the mask has 64 x 128 px, the image 128 x 64 (turn the mask" in messages[1]
     assert "20160222_000004.jpg: not a picture, or damaged" in messages[2]
     assert result.counts["test"] == 14
     assert named(result, "images without a mask are skipped: 20160222_000005")

@@ -47,10 +47,13 @@ def prepare(
     line_width: Annotated[float | None, typer.Option(help="Width in px of annotated lines. [1]")] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="How many synthetic pictures.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of synthetic pictures, such as 512x768.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Cut larger images into square tiles of this side in px.")] = None,
+    min_crack_px: Annotated[int, typer.Option(help="Leave out images or tiles with fewer crack pixels.")] = 0,
+    keep_empty: Annotated[float, typer.Option(help="Share of those, 0 to 1, that is kept nonetheless.")] = 0.0,
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Blur photos and shrink them to a quarter; masks stay sharp.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides splits, synthetic pictures and blur.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides splits, synthetic pictures, blur and kept tiles.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none for one per processor.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, write nothing.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the data sets and forms, and leave.")] = False,
@@ -61,8 +64,9 @@ def prepare(
 
     Reads the public data sets as they are published, folders of images and masks, and annotations of COCO, LabelMe,
     CVAT, VOC and Supervisely. Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels
-    are kept. With --degrade the set is one to score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy
-    is what blurred a photo. Prints the path of the table.
+    are kept. --tile 512 --min-crack-px 100 --keep-empty 0.1 makes tiles to train with. With --degrade the set is one to
+    score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy is what blurred a photo. Prints the path of
+    the table.
 
     With --check nothing is prepared: prepared sets are looked through for what they show twice and for masks that do
     not fit, such as crack prepare --check data/crack500 data/canal -o sheet.html. Prints a table of findings; the exit
@@ -98,6 +102,9 @@ def prepare(
         seed=seed,
         count=count,
         size=_parse_size(size),
+        tile=tile,
+        min_crack_px=min_crack_px,
+        keep_empty=keep_empty,
         degrade=degrade,
     )
     layout, source = names[0], Path(names[1]) if len(names) > 1 else None
@@ -115,7 +122,7 @@ def prepare(
         rows = [(name, str(count), str(result.published.get(name, "-"))) for name, count in counts.items()]
         print_table([("split", "images", "published"), *rows], sys.stderr)
         if result.left_out:
-            tell(f"{result.left_out} left out, by the data set's own rule of how much crack there must be")
+            tell(f"{result.left_out} left out for too little crack")
         tell(f"{counts['all'] / max(result.seconds, 1e-9):.1f} images/s")
     print_data(result.manifest)
     finish(result.failures)

@@ -6,20 +6,17 @@ Reads three forms, also mixed and also nested in further folders: whole photos, 
 from __future__ import annotations
 
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
-
 from cracktool.datasets.pairing import list_pictures, read_split_lists, split_of_folder
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
+from cracktool.datasets.tiling import Cutter, require_crack
 from cracktool.errors import CrackError, InputError
-from cracktool.images import Image, Mask, read_image, read_mask
+from cracktool.images import Image, Mask, read_image, read_mask, read_size
 from cracktool.manifest import Split
 
 GRID = 4  # tiles per side of a photo
@@ -27,7 +24,6 @@ MIN_CRACK_PX = 1001  # the published rule: more than 1000
 _TILE = re.compile(r"^(.+)_(\d{1,4})_(\d{1,4})$")
 _MASK_FOLDERS = frozenset({"mask", "masks", "annotation", "annotations", "gt", "label", "labels"})
 _PHOTOS: Mapping[Split, int] = {"train": 250, "val": 50, "test": 200}
-_ROTATED = range(5, 9)  # EXIF orientations that exchange height and width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,28 +116,32 @@ def _cut_tiles(
     notes: Notes,
     failures: list[CrackError],
 ) -> Iterator[RawItem]:
-    photos = _Photos()
+    cutter = Cutter(notes)
     for stem, path in files.photos.items():
         mask = files.masks.get(stem)
         if mask is None:
             notes.add("images without a mask are skipped", stem)
             continue
         try:
-            windows = tile_windows(stem, _upright_size(path), path)
+            shape_hw = read_size(path)
+            windows = tile_windows(stem, shape_hw, path)
         except InputError as error:
             failures.append(error)
             continue
-        for name, window in windows.items():
-            home = split or listed.get(name)
-            if home:
-                yield RawItem(
-                    name=name,
-                    group=stem,
-                    source=path.relative_to(source).as_posix(),
-                    read=partial(photos.read, path, mask, window),
-                    split=home,
-                    min_crack_px=MIN_CRACK_PX if split else 0,  # a list is the published choice itself
-                )
+        photo = RawItem(
+            name=stem,
+            group=stem,
+            source=path.relative_to(source).as_posix(),
+            read=partial(_read_pair, path, mask),
+            split=split,
+            file=path,
+            shape_hw=shape_hw,
+        )
+        for tile in cutter.cut(photo, windows):
+            if split:
+                yield require_crack(tile, MIN_CRACK_PX)
+            elif tile.name in listed:  # a list is the published choice itself
+                yield replace(tile, split=listed[tile.name])
 
 
 def tile_windows(stem: str, shape_hw: tuple[int, int], path: Path | None = None) -> dict[str, tuple[slice, slice]]:
@@ -165,38 +165,10 @@ def tile_windows(stem: str, shape_hw: tuple[int, int], path: Path | None = None)
     }
 
 
-class _Photos:
-    """Reads tiles; each thread keeps the photo it read last, so that one photo is decoded once for its 16 tiles."""
-
-    def __init__(self) -> None:
-        self._last = threading.local()
-
-    def read(self, path: Path, mask: Path, window: tuple[slice, slice]) -> tuple[Image, Mask]:
-        if getattr(self._last, "path", None) != path:
-            self._last.pair = _read_pair(path, mask)
-            self._last.path = path
-        photo, crack = self._last.pair
-        if photo.shape[:2] != crack.shape:
-            sizes = " and ".join(f"{part.shape[1]} x {part.shape[0]}" for part in (photo, crack))
-            raise InputError(f"the photo and its mask differ in size: {sizes} px", path=path)
-        return photo[window].copy(), crack[window].copy()
-
-
 def _read_pair(path: Path, mask: Path) -> tuple[Image, Mask]:
     # Any value above 0 is crack: copies with 0/1 and 0/255 are about. A JPEG has noise around 0.
     threshold = 1 if mask.suffix.lower() == ".png" else 128
     return read_image(path), read_mask(mask, threshold=threshold)
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Return the height and width that `read_image` will give, from the header alone."""
-    try:
-        with PillowImage.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(0x0112) in _ROTATED
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError("not a picture, or damaged", path=path) from error
-    return (width, height) if turned else (height, width)
 
 
 def _difference(photos: Mapping[str, int]) -> str:

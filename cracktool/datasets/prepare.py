@@ -1,6 +1,6 @@
 """`crack prepare`: one raw data set in, `images/`, `masks/` and `manifest.csv` out.
 
-Knows no layout by name; writes only below the output folder and never deletes or overwrites an image there.
+Knows no layout by name; writes only below the output folder and never deletes or overwrites a whole file there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from cracktool.datasets.splitting import (
     without_published,
 )
 from cracktool.datasets.storing import Stored, Task, store
+from cracktool.datasets.tiling import note_sparse, tiled
 from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
+from cracktool.files import leftovers
 from cracktool.manifest import FILE_NAME, Entry, Split, read_manifest, write_manifest
 
 Progress = Callable[[int, int], None]
@@ -45,8 +47,9 @@ class Prepared:
     Args:
         manifest: The table that it wrote, or would have written in a dry run.
         counts: Images of train, val and test in it.
-        published: Images per split as published ("all" where there are no splits); empty where nothing is.
-        left_out: Crops that the data set's own rule leaves out, for example because of too few crack pixels.
+        published: Images per split as published ("all" where there are no splits); empty where nothing is, and where
+            the user chose other tiles.
+        left_out: Images left out for too little crack, by the data set's own rule or the user's.
         leaks: Images of a published train or val that are left out of the table, because val or test shows their photo.
         warnings: One line each.
         failures: One error for each raw file that could not be used; the others were done.
@@ -81,14 +84,16 @@ def prepare(
     A published split stays, but for leaks: an image of train whose photo val or test shows too, and one of val whose
     photo test shows, is stored and left out of the table, so that another run may keep it.
 
-    A second run changes nothing; a run that was interrupted goes on where it stopped.
+    A second run changes nothing; a run that was interrupted, even killed, goes on where it stopped, and what it leaves
+    is the same in every byte.
 
     Args:
         layout: A name in `cracktool.datasets.LAYOUTS`.
         source: The raw folder; None for ``raw/LAYOUT``.
         out: Where ``images/``, ``masks/`` and ``manifest.csv`` go.
-        options: Splits, the reading of masks, and whether photos are degraded.
-        jobs: Threads; None for one per processor, 8 at most.
+        options: Splits, the reading of masks, tiles, and whether photos are degraded.
+        jobs: Threads; None for one per processor, 8 at most. Processes would be no faster: what takes time here lets
+            other threads run.
         dry_run: Read everything, write nothing.
         progress: Called in this thread with the numbers of images done and of all.
 
@@ -105,8 +110,9 @@ def prepare(
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
     raw = _read_raw(known, _find_source(layout, known, source, out), options)
-    tasks = _tasks(raw.items, options)
+    tasks = _tasks(tiled(raw.items, options, raw.notes), options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
+    half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)
     results = _run(tasks, None if dry_run else out, _threads(jobs), progress)
     done = _collect(results, failures, raw.notes, _bright_remedy(known, options))
@@ -115,14 +121,20 @@ def prepare(
         why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
         raise InputError("no image could be used", path=source, remedy=why)
     entries = _entries(kept, options, known.fractions, raw.notes)
-    _note_difference(known, raw, kept, bool(failures))
+    if options.min_crack_px:
+        note_sparse([result.task.item for result in done if not result.kept], entries, raw.notes)
+    as_published = not options.tile and not options.min_crack_px
+    if as_published:
+        _note_difference(known, raw, kept, bool(failures))
     table = out / FILE_NAME
     if not dry_run and not (table.exists() and _own_table(table) == tuple(entries)):
         write_manifest(table, entries)
+    for path in half_written:
+        path.unlink(missing_ok=True)
     return Prepared(
         manifest=table,
         counts={split: sum(entry.split == split for entry in entries) for split in ("train", "val", "test")},
-        published=known.published,
+        published=known.published if as_published else {},
         left_out=len(done) - len(kept),
         leaks=len(kept) - len(entries),
         warnings=raw.notes.lines(),

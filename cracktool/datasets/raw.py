@@ -1,6 +1,6 @@
 """The contract between the readers of raw data sets and `prepare`: what a reader is given and what it returns.
 
-Reads no picture and writes nothing.
+Opens no file itself and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cracktool.errors import CrackError, UsageError
+from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.manifest import Label, Split
 
+_SMALLEST_TILE = 16
 _SHOWN = 5  # names per warning; the rest is a count
+
+Picture = tuple[Image, Mask | None] | tuple[Image, Mask | None, Mapping[str, bytes]]
+"""An image, uint8 RGB (height, width, 3); its mask, bool (height, width), or None; as a third, where there is more to
+keep, further files: path below the output folder -> content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +40,13 @@ class PrepareOptions:
         line_width: How wide lines of an annotation export are drawn, in px; None for 1.
         count: How many images to make, for a layout that makes them; None for its habit.
         size: Their height and width in px; None for its habit.
+        tile: Side of the square tiles in px, 16 or more, that larger images are cut into; None keeps them whole.
+        min_crack_px: Leave out images (with `tile`, tiles) whose mask has fewer crack pixels.
+        keep_empty: Share of those, 0 to 1, that is kept nonetheless: ground without cracks to learn from.
         degrade: Store photos blurred and at a quarter of their size beside sharp masks, to score networks that restore.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of its range, or means nothing without another.
 
     Example:
         >>> PrepareOptions(split=(0.7, 0.15, 0.15)).seed
@@ -55,6 +63,9 @@ class PrepareOptions:
     line_width: float | None = None
     count: int | None = None
     size: tuple[int, int] | None = None
+    tile: int | None = None
+    min_crack_px: int = 0
+    keep_empty: float = 0.0
     degrade: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +78,14 @@ class PrepareOptions:
             raise UsageError(f"mask_threshold is {self.mask_threshold}, expected 1 to 255")
         if self.line_width is not None and not 1 <= self.line_width <= 1000:
             raise UsageError(f"line_width is {self.line_width}, expected 1 to 1000")
+        if self.tile is not None and self.tile < _SMALLEST_TILE:
+            raise UsageError(f"tile is {self.tile}, expected {_SMALLEST_TILE} px or more")
+        if self.min_crack_px < 0:
+            raise UsageError(f"min_crack_px is {self.min_crack_px}, expected 0 or more")
+        if not 0 <= self.keep_empty <= 1:
+            raise UsageError(f"keep_empty is {self.keep_empty}, expected 0 to 1")
+        if self.keep_empty and not self.min_crack_px:
+            raise UsageError("keep_empty means nothing where no image is left out", remedy="give min_crack_px as well")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +96,49 @@ class RawItem:
         name: File name in the prepared set, without extension and folder. Equal names get their split in front.
         group: Images of one group (crops of one photo) are never separated by a split.
         source: Where it comes from, relative to the raw folder. Neighbours of one source are read by one thread.
-        read: Returns the image, uint8 RGB (height, width, 3), and its mask, bool (height, width), or None; as a third,
-            where there is more to keep, further files: path below the output folder -> content. Raises InputError.
-            Called from a worker thread.
+        read: Returns the picture; None where the data set leaves it out, for example because it shows too little crack.
+            Raises InputError. Called from a worker thread.
         split: The published split; None where the data set has none.
         label: Where there is no mask; with one, the mask decides.
         file: The raw file, where it holds exactly this image: a JPEG or PNG is then copied byte for byte.
-        min_crack_px: With fewer crack pixels the image is no part of the data set.
+        shape_hw: Height and width in px, where they are known before it is read; those of `file` need not be said.
     """
 
     name: str
     group: str
     source: str
-    read: Callable[[], tuple[Image, Mask | None] | tuple[Image, Mask | None, Mapping[str, bytes]]]
+    read: Callable[[], Picture | None]
     split: Split | None = None
     label: Label = "unknown"
     file: Path | None = None
-    min_crack_px: int = 0
+    shape_hw: tuple[int, int] | None = None
+
+
+def read_item(item: RawItem) -> tuple[Image, Mask | None, Mapping[str, bytes]] | None:
+    """Read an item and make sure that its parts fit each other.
+
+    Returns:
+        Image, mask and further files as in `Picture`; None where the data set leaves it out.
+
+    Raises:
+        InputError: The raw files cannot be used, or do not fit each other.
+    """
+    picture = item.read()
+    if picture is None:
+        return None
+    image, mask = picture[0], picture[1]
+    path = item.file or item.source
+    size = f"{image.shape[1]} x {image.shape[0]}"
+    if item.shape_hw not in (None, image.shape[:2]):
+        raise InputError(f"the picture has {size} px, its header says otherwise", path=path, remedy="save it anew")
+    if mask is not None and mask.shape != image.shape[:2]:
+        turned = mask.shape == image.shape[1::-1]
+        raise InputError(
+            f"the mask has {mask.shape[1]} x {mask.shape[0]} px, the image {size}",
+            path=path,
+            remedy="turn the mask as the photo's EXIF orientation says" if turned else "",
+        )
+    return image, mask, picture[2] if len(picture) == 3 else {}
 
 
 class Notes:

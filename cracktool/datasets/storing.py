@@ -14,13 +14,14 @@ import numpy as np
 
 from cracktool.datasets.degrading import degraded
 from cracktool.datasets.duplicates import Fingerprint, fingerprint
-from cracktool.datasets.raw import RawItem
+from cracktool.datasets.raw import RawItem, read_item
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 from cracktool.images import Image, Mask, encode_png, read_image, read_mask
 from cracktool.manifest import Label
 
 _COPIED = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))  # what every reader opens; the rest becomes PNG
+_ELSEWHERE = "choose another output folder; this file was not changed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +79,12 @@ def store(task: Task, out: Path | None) -> Stored:
         InputError: The raw files cannot be used, or do not fit each other.
         OutputError: A file of that name holds something else, or the folder cannot be written.
     """
-    picture = task.item.read()
-    image, mask = picture[0], picture[1]
-    if mask is not None and mask.shape != image.shape[:2]:
-        turned = mask.shape == image.shape[1::-1]
-        raise InputError(
-            f"the mask has {mask.shape[1]} x {mask.shape[0]} px, the image {image.shape[1]} x {image.shape[0]}",
-            path=task.item.file or task.item.source,
-            remedy="turn the mask as the photo's EXIF orientation says" if turned else "",
-        )
-    crack_px = -1 if mask is None else int(np.count_nonzero(mask))
-    if mask is not None and crack_px < task.item.min_crack_px:
+    picture = read_item(task.item)
+    if picture is None:
+        _refuse_stored(task, out)
         return Stored(task=task, kept=False)
+    image, mask, files = picture
     look = fingerprint(image)
-    files = picture[2] if len(picture) == 3 else {}
     if task.blur_seed is not None:
         image, mask, kernel = _degraded(task, image, mask, task.blur_seed)
         files = {**files, **kernel}
@@ -110,6 +103,14 @@ def store(task: Task, out: Path | None) -> Stored:
     for path, content in files.items():
         _put_bytes(out and out / path, content)
     return stored
+
+
+def _refuse_stored(task: Task, out: Path | None) -> None:
+    """Raise OutputError where an image is stored that this run leaves out."""
+    names = (f"images/{task.name}.jpg", f"images/{task.name}.png", f"masks/{task.name}.png")
+    for path in (out / name for name in names if out is not None):
+        if path.exists():
+            raise OutputError("is there already, but this run leaves it out", path=path, remedy=_ELSEWHERE)
 
 
 def _degraded(task: Task, image: Image, mask: Mask | None, seed: int) -> tuple[Image, Mask | None, Mapping[str, bytes]]:
@@ -158,5 +159,4 @@ def _put(path: Path | None, same: Callable[[bytes], bool], make: Callable[[], by
             return old
     except (OSError, InputError) as error:
         raise OutputError(f"is there already and cannot be read: {error}", path=path) from error
-    remedy = "choose another output folder; this file was not changed"
-    raise OutputError("is there already with other content", path=path, remedy=remedy)
+    raise OutputError("is there already with other content", path=path, remedy=_ELSEWHERE)
