@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cracktool.errors import CrackError, OutputError
-from cracktool.files import open_atomic, replace_file
+from cracktool.files import leftovers, open_atomic, replace_file
 
 
 @pytest.fixture
@@ -157,7 +158,8 @@ class FullDisk:
 def test_a_full_disk_while_writing(old, monkeypatch):
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *args, **more: FullDisk(real(self, *args, **more), 5))
-    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+    message = r"out\.bin: cannot be written: No space left on device \(make room and run the same again\)"
+    with pytest.raises(OutputError, match=message):
         replace_file(old, b"123456")
     replace_file(old.with_name("small"), b"12345")
     monkeypatch.undo()
@@ -173,3 +175,21 @@ def test_a_full_disk_that_shows_only_when_the_file_is_closed(old, monkeypatch):
         replace_file(old, b"1")  # stays in the buffer until the file is closed
     monkeypatch.undo()
     assert old.read_bytes() == b"old"
+
+
+def test_leftovers_of_killed_writers(tmp_path):
+    code = f"""
+import os, pathlib, signal
+from cracktool.files import open_atomic
+with open_atomic(pathlib.Path({str(tmp_path)!r}, "sub", "out.bin")) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    assert process.returncode == -signal.SIGKILL
+    for name in (".keep", ".x.part", "0123456789abcdef.part", "out.bin"):
+        (tmp_path / "sub" / name).write_bytes(b"of others")
+    (left,) = leftovers(tmp_path)
+    assert left.read_bytes() == b"half"
+    assert not leftovers(tmp_path / "missing")

@@ -1,7 +1,14 @@
+import ast
 import json
 import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+import time
 from pathlib import Path
 
 import cv2
@@ -324,6 +331,99 @@ def test_another_blur_does_not_replace_the_first(raw, tmp_path):
     with pytest.raises(OutputError, match="is there already with other content"):
         prepare("folder", raw, tmp_path / "out", options=PrepareOptions(degrade=True, seed=1))
     assert snapshot(tmp_path / "out") == before
+
+
+# Interruptions
+
+
+def command(raw, out, *more):
+    return [sys.executable, "-m", "cracktool", "prepare", "folder", str(raw), "-o", str(out), "-q", *more]
+
+
+def kill_at(arguments, out, files):
+    """Start a run, kill it as soon as `files` images are there, and tell whether it was still running."""
+    process = subprocess.Popen(arguments, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list(out.glob("images/[!.]*"))) < files:
+        time.sleep(0.001)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def killed_and_resumed(raw, tmp_path, moments):
+    """Kill a run at each moment and start it again; every file seen on the way must be whole; return the kills."""
+    options = ("--tile", "200", "--min-crack-px", "50", "--keep-empty", "0.5", "--degrade", "--jobs", "2")
+    subprocess.run(command(raw, tmp_path / "undisturbed", *options), check=True, stdout=subprocess.DEVNULL)
+    expected = contents(tmp_path / "undisturbed")
+    kills = 0
+    for moment in moments:
+        kills += kill_at(command(raw, tmp_path / "out", *options), tmp_path / "out", moment)
+        there = {name: data for name, data in contents(tmp_path / "out").items() if not name.endswith(".part")}
+        assert there.items() <= expected.items()
+    before = {name: kept for name, kept in snapshot(tmp_path / "out").items() if not name.endswith(".part")}
+    put(tmp_path / "out" / "images" / ".0123456789abcdef.part", b"half")  # as a kill while writing leaves it
+    subprocess.run(command(raw, tmp_path / "out", *options), check=True, stdout=subprocess.DEVNULL)
+    assert contents(tmp_path / "out") == expected
+    assert before.items() <= snapshot(tmp_path / "out").items(), "what was done is not done again"
+    return kills
+
+
+def put_large(raw, count):
+    mask = np.zeros((400, 600), np.uint8)
+    mask[:50] = 255
+    for number in range(count):
+        put(raw / "images" / f"p{number}.jpg", encode_jpeg(picture(number, *mask.shape)))
+        put(raw / "masks" / f"p{number}.png", encode_png(mask))
+
+
+def test_a_killed_run_goes_on_and_leaves_the_same_bytes(tmp_path):
+    put_large(tmp_path / "raw", 6)
+    assert killed_and_resumed(tmp_path / "raw", tmp_path, [1, 12])
+
+
+@pytest.mark.slow
+def test_many_kills_at_random_moments_leave_the_same_bytes(tmp_path):
+    put_large(tmp_path / "raw", 60)
+    moments = sorted(np.random.default_rng(0).integers(0, 250, 25).tolist())
+    assert killed_and_resumed(tmp_path / "raw", tmp_path, moments) > 20
+
+
+FULL_DISK = """
+import pathlib, subprocess, sys
+disk, *prepare = sys.argv[1:]
+def mount(options):
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True).returncode
+if mount("size=60k"):
+    sys.exit(77)
+full = subprocess.run(prepare, capture_output=True, text=True)
+def files():
+    out = pathlib.Path(disk, "out")
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+half = files()
+mount("remount,size=50m")
+again = subprocess.run(prepare, capture_output=True, text=True)
+print((full.returncode, full.stderr, half, again.returncode, files()))
+"""
+
+
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_damaged(raw, tmp_path):
+    if not shutil.which("unshare"):
+        pytest.skip("no unshare on this system, which makes a small disk for one process")
+    (tmp_path / "disk").mkdir()
+    arguments = [sys.executable, "-c", FULL_DISK, str(tmp_path / "disk"), *command(raw, tmp_path / "disk" / "out")]
+    found = subprocess.run(
+        ["unshare", "-rm", *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    if found.returncode == 77 or found.stderr.startswith("unshare"):
+        pytest.skip("this user may not mount a small disk")
+    code, said, half, code_again, whole = ast.literal_eval(found.stdout)
+    assert code == 1
+    (line,) = said.splitlines()
+    assert re.search(r"disk/out/\w+/p\d+\.\w+: cannot be written: No space left on device \(make room", line)
+    prepare("folder", raw, tmp_path / "undisturbed")
+    expected = contents(tmp_path / "undisturbed")
+    assert 0 < len(half) < len(expected)
+    assert half.items() <= expected.items(), "whole files only"
+    assert (code_again, whole) == (0, expected)
 
 
 # What must not be damaged
