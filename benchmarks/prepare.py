@@ -1,10 +1,10 @@
 """How fast and in how much memory `crack prepare` makes tiles: a table, then one JSON line.
 
 Photos of 2560x1440 px are made up as a raw Crack500, of which each gives 16 tiles of 640x360. Beside `prepare` runs
-what no program can leave out: JPEG decoding of the same photos and PNG encoding of the same tiles and masks, in plain
-OpenCV with the same settings, from memory to memory, by as many threads; half of it before and half after, since a
-machine's speed drifts. The same with OpenCV's own settings tells what smaller files cost. Each measurement is a process
-of its own; processor seconds are counted beside wall-clock seconds, so that a busy machine does not falsify the
+what no program can leave out: decoding the same photos (JPEG) and masks (PNG) and encoding the same tiles of both (PNG),
+in plain OpenCV with the same settings, by as many threads, without writing anything; half of it before and half after,
+since a machine's speed drifts. The same with OpenCV's own settings tells what smaller files cost. Each measurement is a
+process of its own; processor seconds are counted beside wall-clock seconds, so that a busy machine does not falsify the
 comparison.
 
     python benchmarks/prepare.py [--photos 844] [--jobs 2]
@@ -108,14 +108,14 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def measure_raw(photos: Sequence[Path], settings: str, jobs: int) -> dict[str, float]:
     """Decode photos and encode their tiles and masks in plain OpenCV; nothing is written."""
     cv2.setNumThreads(1)
-    masks = list(windows(crack_mask(), HEIGHT // 4, WIDTH // 4))  # all photos have this one: it need not be decoded
     image_settings, mask_settings = SETTINGS[settings]
 
     def work(path: Path) -> int:
         photo = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        tiles = windows(photo, HEIGHT // 4, WIDTH // 4)
-        size = sum(len(cv2.imencode(".png", tile, image_settings)[1]) for tile in tiles)
-        return size + sum(len(cv2.imencode(".png", mask, mask_settings)[1]) for mask in masks)
+        mask_file = path.with_name(f"{path.stem}_mask.png")
+        mask = cv2.imdecode(np.frombuffer(mask_file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        size = sum(len(cv2.imencode(".png", tile, image_settings)[1]) for tile in windows(photo))
+        return size + sum(len(cv2.imencode(".png", tile, mask_settings)[1]) for tile in windows(mask))
 
     def work_all() -> int:
         with ThreadPoolExecutor(jobs) as pool:
@@ -153,13 +153,9 @@ def clocked(work: Callable[[], int], tiles: int) -> dict[str, float]:
     return {"tiles": tiles, "bytes": size, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 
-def windows(picture: np.ndarray, height: int, width: int) -> list[np.ndarray]:
-    """Return the tiles of a picture."""
-    return [
-        picture[y : y + height, x : x + width]
-        for y in range(0, picture.shape[0], height)
-        for x in range(0, picture.shape[1], width)
-    ]
+def windows(picture: np.ndarray) -> list[np.ndarray]:
+    """Return the 16 tiles of a picture."""
+    return [part for rows in np.vsplit(picture, 4) for part in np.hsplit(rows, 4)]
 
 
 def make_photos(folder: Path, count: int) -> int:

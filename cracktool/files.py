@@ -37,18 +37,27 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """
     # Not tempfile: its files are private, and the rights that a new file should have (the umask) can only be asked for
     # by changing them, for all threads at once.
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
+        try:
+            with _create(temporary) as file:
+                yield file
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         remedy = "make room and run the same again" if error.errno in _FULL else ""
         raise OutputError(f"cannot be written: {error.strerror or error}", path=path, remedy=remedy) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # there only where the block did not end well
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileNotFoundError:  # seldom: asking for the folder first would cost as much as opening the file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -41,7 +41,10 @@ def fingerprint(image: Image) -> Fingerprint:
         >>> int(fingerprint(np.zeros((40, 60, 3), np.uint8)).bits)
         0
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # first: shrinking three channels takes twice the time
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    while grey.shape[0] >= 2 * 128 and grey.shape[1] >= 2 * 144:  # by halves: a third of the time of one step
+        half = grey.shape[1] // 2, grey.shape[0] // 2
+        grey = cv2.resize(grey[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
     grey = cv2.resize(grey, (144, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64)[0]

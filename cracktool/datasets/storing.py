@@ -138,7 +138,7 @@ def _put_mask(task: Task, mask: Mask, out: Path | None) -> str:
     def same(old: bytes) -> bool:
         return np.array_equal(read_mask(old), mask)
 
-    _put(out and out / "masks" / f"{task.name}.png", same, lambda: encode_png(mask.astype(np.uint8) * 255))
+    _put(out and out / "masks" / f"{task.name}.png", same, lambda: encode_png(mask.view(np.uint8) * np.uint8(255)))
     return f"masks/{task.name}.png"
 
 

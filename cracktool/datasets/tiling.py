@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from cracktool.datasets.raw import Notes, Picture, PrepareOptions, RawItem, read_item
 from cracktool.errors import InputError
 from cracktool.images import Image, Mask, read_size
@@ -141,4 +143,4 @@ def _is_drawn(item: RawItem, options: PrepareOptions) -> bool:
 def _read_cracked(item: RawItem, min_crack_px: int) -> Picture | None:
     picture = read_item(item)
     mask = picture[1] if picture else None
-    return picture if mask is None or int(mask.sum()) >= min_crack_px else None
+    return picture if mask is None or np.count_nonzero(mask) >= min_crack_px else None
