@@ -2,10 +2,10 @@
 
 Photos of 2560x1440 px are made up as a raw Crack500, of which each gives 16 tiles of 640x360. Beside `prepare` runs
 what no program can leave out: decoding the same photos (JPEG) and masks (PNG) and encoding the same tiles of both, in
-plain OpenCV with the same settings, by as many threads, without writing anything; half of it before and half after, since
-a machine's speed drifts. The same with OpenCV's own settings tells what smaller files cost. Each measurement is a process
-of its own; processor seconds are counted beside wall-clock seconds, so that a busy machine does not falsify the
-comparison.
+plain OpenCV with the same settings, by as many threads, without writing anything; half of it before and half after,
+since a machine's speed drifts. The same with OpenCV's own settings tells what smaller files cost. Each measurement is
+a process of its own; processor seconds are counted beside wall-clock seconds, so that a busy machine does not falsify
+the comparison.
 
     python benchmarks/prepare.py [--photos 844] [--jobs 2]
 

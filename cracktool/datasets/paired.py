@@ -26,6 +26,7 @@ from cracktool.datasets.pairing import (
     subfolder,
 )
 from cracktool.datasets.raw import Notes, PrepareOptions, RawDataset, RawItem
+from cracktool.datasets.tiling import require_crack
 from cracktool.errors import InputError
 from cracktool.images import Image, Mask, read_image, read_mask
 from cracktool.manifest import Split
@@ -106,9 +107,8 @@ class PairedFolders:
                     split=part.split or listed.get(name) or (self.split_of(name) if self.split_of else None),
                     photo=self.photo,
                     as_it_is=area is None,
-                    min_crack_px=self.min_crack_px,
                 )
-                items.append(item)
+                items.append(require_crack(item, self.min_crack_px) if self.min_crack_px else item)
         if not items:
             raise InputError(f"no images with masks in here ({'; '.join(notes.lines())})", path=source)
         return RawDataset(items=items, notes=notes)

@@ -170,7 +170,6 @@ def image_item(
     split: Split | None = None,
     photo: Callable[[str], str] | None = None,
     as_it_is: bool = True,
-    min_crack_px: int = 0,
 ) -> RawItem:
     """Return the item of one image file; folders on its way are part of its name, one of a split is that.
 
@@ -181,7 +180,6 @@ def image_item(
         split: The published split; None takes it from the first folder below the image's root.
         photo: Turns the image's name into that of the photo it was cut from; None for `photo_id`.
         as_it_is: The file holds exactly the image that `read` returns.
-        min_crack_px: With fewer crack pixels the image is no part of the data set.
     """
     folders = PurePosixPath(image.inside).parts[:-1]
     inner = split_of_folder(folders[0]) if folders and split is None else None  # images/train/NAME.jpg
@@ -194,7 +192,6 @@ def image_item(
         read=read,
         split=split or inner,
         file=image.path if as_it_is else None,
-        min_crack_px=min_crack_px,
     )
 
 

@@ -19,7 +19,7 @@ from cracktool.manifest import Label, Split
 _SMALLEST_TILE = 16
 _SHOWN = 5  # names per warning; the rest is a count
 
-Picture = tuple[Image, Mask | None] | tuple[Image, Mask | None, Mapping[str, bytes]]
+Content = tuple[Image, Mask | None] | tuple[Image, Mask | None, Mapping[str, bytes]]
 """An image, uint8 RGB (height, width, 3); its mask, bool (height, width), or None; as a third, where there is more to
 keep, further files: path below the output folder -> content."""
 
@@ -107,7 +107,7 @@ class RawItem:
     name: str
     group: str
     source: str
-    read: Callable[[], Picture | None]
+    read: Callable[[], Content | None]
     split: Split | None = None
     label: Label = "unknown"
     file: Path | None = None
@@ -118,7 +118,7 @@ def read_item(item: RawItem) -> tuple[Image, Mask | None, Mapping[str, bytes]] |
     """Read an item and make sure that its parts fit each other.
 
     Returns:
-        Image, mask and further files as in `Picture`; None where the data set leaves it out.
+        Image, mask and further files as in `Content`; None where the data set leaves it out.
 
     Raises:
         InputError: The raw files cannot be used, or do not fit each other.

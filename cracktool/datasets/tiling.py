@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from cracktool.datasets.raw import Notes, Picture, PrepareOptions, RawItem, read_item
+from cracktool.datasets.raw import Content, Notes, PrepareOptions, RawItem, read_item
 from cracktool.errors import InputError
 from cracktool.images import Image, Mask, read_size
 from cracktool.manifest import Entry
@@ -140,7 +140,7 @@ def _is_drawn(item: RawItem, options: PrepareOptions) -> bool:
     return int.from_bytes(digest[:8]) < options.keep_empty * 2**64
 
 
-def _read_cracked(item: RawItem, min_crack_px: int) -> Picture | None:
+def _read_cracked(item: RawItem, min_crack_px: int) -> Content | None:
     picture = read_item(item)
     mask = picture[1] if picture else None
     return picture if mask is None or np.count_nonzero(mask) >= min_crack_px else None
