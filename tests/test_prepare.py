@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2

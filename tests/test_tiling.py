@@ -80,7 +80,7 @@ def test_tiles_of_a_photo_are_never_parted_and_copies_follow(raw, tmp_path):
     put(raw / "masks" / "copy.png", (raw / "masks" / "wall1.png").read_bytes())
     parted = set()
     for seed in range(4):
-        options = PrepareOptions(tile=64, val=0.3, test=0.3, seed=seed)
+        options = PrepareOptions(tile=64, split=(0.4, 0.3, 0.3), seed=seed)
         splits = {}
         for stem, entry in entries(prepare("folder", raw, tmp_path / str(seed), options=options)).items():
             splits.setdefault(stem.split("_")[0], set()).add(entry.split)
@@ -182,7 +182,7 @@ def test_tiles_are_degraded_each_by_its_own_kernel(raw, tmp_path):
 def test_images_with_little_crack_are_left_out(raw, tmp_path):
     whole = prepare("folder", raw, tmp_path / "whole", options=PrepareOptions(min_crack_px=450))
     assert (set(entries(whole)), whole.left_out) == ({f"wall{n}" for n in range(4)}, 1)
-    options = PrepareOptions(tile=64, min_crack_px=3 * 64, val=0.5)
+    options = PrepareOptions(tile=64, min_crack_px=3 * 64, split=(0.5, 0.5, 0.0))
     result = prepare("folder", raw, tmp_path / "out", options=options)
     assert set(entries(result)) == {f"wall{n}_0_{x}" for n in range(4) for x in (0, 43, 86)}
     assert result.left_out == 13
@@ -210,7 +210,7 @@ def test_kept_ones_fall_into_every_split(tmp_path):
     for number in range(60):
         put(tmp_path / "raw" / "images" / f"p{number}.jpg", encode_jpeg(picture(number, 24, 32)))
         put(tmp_path / "raw" / "masks" / f"p{number}.png", encode_png(np.zeros((24, 32), np.uint8)))
-    options = PrepareOptions(min_crack_px=1, keep_empty=0.5, val=0.4, test=0.2)
+    options = PrepareOptions(min_crack_px=1, keep_empty=0.5, split=(0.4, 0.4, 0.2))
     counts = prepare("folder", tmp_path / "raw", tmp_path / "out", options=options).counts
     assert counts["train"] > 0.3 * sum(counts.values())
 
