@@ -40,6 +40,7 @@ class PrepareOptions:
         line_width: How wide lines of an annotation export are drawn, in px; None for 1.
         count: How many images to make, for a layout that makes them; None for its habit.
         size: Their height and width in px; None for its habit.
+        background: Folder of crack-free photos to draw cracks on, for such a layout; None makes the surfaces as well.
         tile: Side of the square tiles in px, 16 or more, that larger images are cut into; None keeps them whole.
         min_crack_px: Leave out images (with `tile`, tiles) whose mask has fewer crack pixels.
         keep_empty: Share of those, 0 to 1, that is kept nonetheless: ground without cracks to learn from.
@@ -63,6 +64,7 @@ class PrepareOptions:
     line_width: float | None = None
     count: int | None = None
     size: tuple[int, int] | None = None
+    background: Path | None = None
     tile: int | None = None
     min_crack_px: int = 0
     keep_empty: float = 0.0

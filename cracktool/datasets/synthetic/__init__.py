@@ -1,13 +1,15 @@
 """Photo-like pictures of roads and walls with cracks of which every centre line and width is known exactly.
 
-For extra training data and for tests of measuring. Needs numpy and OpenCV alone; reads no file.
+For extra training data and for tests of measuring. Needs numpy and OpenCV alone; reads no file but photos that the user
+names as backgrounds.
 """
 
 from __future__ import annotations
 
-from cracktool.datasets.synthetic.layout import SYNTHETIC, SyntheticOptions, synthetic_items, truth_json
+from cracktool.datasets.synthetic.layout import SYNTHETIC, SyntheticOptions, synthetic_items
 from cracktool.datasets.synthetic.raster import Crack, Trace, trace
 from cracktool.datasets.synthetic.scene import Sample, Wishes, make_sample
+from cracktool.datasets.synthetic.truth import lines_csv, read_lines
 
 __all__ = [
     "SYNTHETIC",
@@ -16,8 +18,9 @@ __all__ = [
     "SyntheticOptions",
     "Trace",
     "Wishes",
+    "lines_csv",
     "make_sample",
+    "read_lines",
     "synthetic_items",
     "trace",
-    "truth_json",
 ]

@@ -5,13 +5,14 @@ Writes nothing itself: the truth travels with the image as one more file.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
-from cracktool.datasets.synthetic.scene import Sample, make_sample
+from cracktool.datasets.synthetic.backgrounds import list_backgrounds, read_background
+from cracktool.datasets.synthetic.scene import make_sample
+from cracktool.datasets.synthetic.truth import lines_csv
 from cracktool.errors import UsageError
 from cracktool.images import Image, Mask
 
@@ -23,7 +24,8 @@ class SyntheticOptions:
     Args:
         n: How many, at least 1.
         size: Height and width in px, at least 16.
-        seed: Picture i of a seed is always the same, whatever `n` is.
+        seed: Picture i of a seed is always the same, whatever `n` is, given the same backgrounds.
+        background: Folder of photos without cracks to draw the cracks on; None makes the surfaces as well.
 
     Raises:
         UsageError: A value is out of its range.
@@ -36,6 +38,7 @@ class SyntheticOptions:
     n: int = 200
     size: tuple[int, int] = (512, 512)
     seed: int = 0
+    background: Path | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -49,26 +52,19 @@ class SyntheticOptions:
 def synthetic_items(options: SyntheticOptions) -> list[RawItem]:
     """List the pictures of a set, none of which is made before it is read.
 
+    The pictures on one background are a group, so no background is in two splits.
+
+    Raises:
+        InputError: The folder of backgrounds is missing or has no picture.
+
     Example:
         >>> [item.name for item in synthetic_items(SyntheticOptions(n=2))]
         ['synthetic_00000', 'synthetic_00001']
     """
-    return [_item(index, options) for index in range(options.n)]
-
-
-def truth_json(sample: Sample) -> bytes:
-    """Return the centre lines and widths of a sample as JSON, UTF-8, with one line per crack.
-
-    The object has ``height``, ``width`` (px), ``surface`` and ``cracks``, a list of ``{"points": [[y, x], ...],
-    "widths": [...], "parent": null or a position in the list}``. The numbers are those that the mask was made of.
-    """
-    cracks = [
-        {"points": crack.points.tolist(), "widths": crack.widths.tolist(), "parent": crack.parent}
-        for crack in sample.cracks
-    ]
-    head = json.dumps({"height": sample.mask.shape[0], "width": sample.mask.shape[1], "surface": sample.material})
-    body = ",\n".join(json.dumps(crack, separators=(",", ":")) for crack in cracks)
-    return f'{head[:-1]}, "cracks": [\n{body}\n]}}\n'.encode()
+    if options.background is None:
+        return [_item(index, options, None) for index in range(options.n)]
+    photos = list_backgrounds(options.background)
+    return [_item(index, options, photos[index % len(photos)]) for index in range(options.n)]
 
 
 def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
@@ -76,35 +72,42 @@ def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
 
     Args:
         source: Not looked at.
-        options: Number, size and seed of the pictures, and the shares of val and test.
+        options: Number, size, seed and backgrounds of the pictures, and the shares of val and test.
 
     Raises:
+        InputError: The folder of backgrounds is missing or has no picture.
         UsageError: The number, size or seed is out of its range.
     """
     size = options.size or SyntheticOptions().size
     count = SyntheticOptions().n if options.count is None else options.count
-    return RawDataset(items=synthetic_items(SyntheticOptions(n=count, size=size, seed=options.seed)))
+    wanted = SyntheticOptions(n=count, size=size, seed=options.seed, background=options.background)
+    return RawDataset(items=synthetic_items(wanted))
 
 
-def _item(index: int, options: SyntheticOptions) -> RawItem:
+def _item(index: int, options: SyntheticOptions, photo: Path | None) -> RawItem:
     name = f"synthetic_{index:05d}"
     # One source each: pictures of one source would be made one after the other by one thread.
     source = f"seed {options.seed}, picture {index}, {options.size[1]} x {options.size[0]} px"
-    return RawItem(name=name, group=name, source=source, read=partial(_read, name, index, options))
+    group = name
+    if photo and options.background:
+        group = photo.relative_to(options.background).as_posix()
+        source += f", on {group}"
+    return RawItem(name=name, group=group, source=source, read=partial(_read, name, index, options, photo))
 
 
-def _read(name: str, index: int, options: SyntheticOptions) -> tuple[Image, Mask, dict[str, bytes]]:
-    sample = make_sample(index, options.seed, options.size)
-    return sample.image, sample.mask, {f"truth/{name}.json": truth_json(sample)}
+def _read(name: str, index: int, options: SyntheticOptions, photo: Path | None) -> tuple[Image, Mask, dict[str, bytes]]:
+    background = None if photo is None else read_background(photo)
+    sample = make_sample(index, options.seed, options.size, background=background)
+    return sample.image, sample.mask, {f"lines/{name}.csv": lines_csv(sample.cracks)}
 
 
 SYNTHETIC = Layout(
     reader=read_synthetic,
-    title="Synthetic pavement, concrete, plaster and brick with centre lines and widths known exactly; needs no source",
+    title="Photos made here, or cracks on your own, with centre lines and widths known exactly; needs no source",
     where_to_get="nowhere: the images are made here",
     tree="nothing",
     licence="that of this package",
     fractions=(0.1, 0.1),
-    options=frozenset({"count", "size"}),
+    options=frozenset({"count", "size", "background"}),
     needs_source=False,
 )

@@ -36,9 +36,31 @@ def noise(rng: Rng, shape_hw: tuple[int, int], coarse: float, fine: float = 1.0,
         size, weight = size / 2, weight * persistence
         octave = _octave(rng, shape_hw, size)
         field = resize(field, (octave.shape[0], octave.shape[1])) + np.float32(weight) * octave
-    field = resize(field, shape_hw)
-    mean, deviation = cv2.meanStdDev(field)
-    return (field - np.float32(mean[0, 0])) / np.float32(max(deviation[0, 0], 1e-6))
+    return _standard(resize(field, shape_hw))
+
+
+def spectral(rng: Rng, shape_hw: tuple[int, int], slope: float, grain: float, stretch: float = 1.0) -> Field:
+    """Return Gaussian noise of a power spectrum (1 + (f grain)^2)^(-slope / 2), mean 0 and standard deviation 1.
+
+    Args:
+        rng: Where the randomness comes from.
+        shape_hw: Height and width in px.
+        slope: How fast the power falls with the frequency f: 0 is white, 4 nearly only clouds.
+        grain: Size in px of what is about the largest that is strong; larger than the picture for clouds of any size.
+        stretch: Length of the features relative to their width, in a direction drawn at random.
+
+    Example:
+        >>> spectral(np.random.default_rng(0), (40, 60), 2.5, 20.0).shape
+        (40, 60)
+    """
+    fy = np.fft.fftfreq(shape_hw[0]).astype(np.float32)[:, None]
+    fx = np.fft.rfftfreq(shape_hw[1]).astype(np.float32)[None]
+    sine, cosine = np.float32(np.sin(turn := rng.uniform(0, np.pi))), np.float32(np.cos(turn))
+    across, along = fy * cosine - fx * sine, (fy * sine + fx * cosine) * np.float32(stretch)
+    amplitude = (1 + np.float32((2 * np.pi * grain) ** 2) * (across**2 + along**2)) ** np.float32(-slope / 4)
+    white = np.frombuffer(rng.bytes(shape_hw[0] * shape_hw[1]), np.uint8).reshape(shape_hw).astype(np.float32)
+    field = np.fft.irfft2(np.fft.rfft2(white - np.float32(127.5)) * amplitude, shape_hw)
+    return _standard(np.asarray(field, np.float32))
 
 
 def cells(rng: Rng, shape_hw: tuple[int, int], size: float) -> tuple[Labels, Field, int]:
@@ -101,6 +123,11 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
         True
     """
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _standard(field: Field) -> Field:
+    mean, deviation = cv2.meanStdDev(field)
+    return (field - np.float32(mean[0, 0])) / np.float32(max(deviation[0, 0], 1e-6))
 
 
 def _octave(rng: Rng, shape_hw: tuple[int, int], size: float) -> Field:

@@ -40,14 +40,17 @@ class Trace:
     """Cracks as pixels.
 
     Args:
-        mask: bool (height, width), True where the pixel's centre lies within half of the width, or within half a pixel
-            where the crack is narrower than 1 px, of the nearest point of a piece of a centre line. Half a pixel on
-            both sides is just what keeps a line of any direction connected over corners.
+        mask: bool (height, width), True where the crack, widened to 1 px where it is narrower, covers at least half of
+            the pixel. For a straight edge that is where the pixel's centre lies within half of the width of the centre
+            line, which is how it is decided: by the nearest point of each piece, at any sub-pixel place. 1 px is just
+            what keeps a line of any direction connected over corners.
         coverage: float32 (height, width), share 0 to 1 of the pixel that is crack, which for hairlines stays below 1.
+        inset: float32 (height, width), distance in px of the pixel's centre from the crack's edge; 0 outside.
     """
 
     mask: Mask
     coverage: Field
+    inset: Field
 
 
 def trace(cracks: Sequence[Crack], shape_hw: tuple[int, int]) -> Trace:
@@ -63,7 +66,7 @@ def trace(cracks: Sequence[Crack], shape_hw: tuple[int, int]) -> Trace:
         60
     """
     mask = np.zeros(shape_hw, np.bool_)
-    coverage = np.zeros(shape_hw, np.float32)
+    coverage, inset = np.zeros(shape_hw, np.float32), np.zeros(shape_hw, np.float32)
     for start, end in _batches(cracks):
         index, distance, half = _near(start, end, shape_hw)
         mask.reshape(-1)[index[distance <= np.maximum(half, 0.5)]] = True
@@ -71,7 +74,8 @@ def trace(cracks: Sequence[Crack], shape_hw: tuple[int, int]) -> Trace:
         share = np.minimum(distance + half, 0.5) - np.maximum(distance - half, -0.5)
         touched = share > 0
         np.maximum.at(coverage.reshape(-1), index[touched], share[touched].astype(np.float32))
-    return Trace(mask=mask, coverage=coverage)
+        np.maximum.at(inset.reshape(-1), index[touched], (half - distance)[touched].astype(np.float32))
+    return Trace(mask=mask, coverage=coverage, inset=inset)
 
 
 def _batches(cracks: Sequence[Crack]) -> Iterator[tuple[Floats, Floats]]:

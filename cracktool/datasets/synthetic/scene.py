@@ -11,12 +11,16 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from cracktool.datasets.synthetic.backgrounds import photo_surface
 from cracktool.datasets.synthetic.camera import light_field, photograph, shade
-from cracktool.datasets.synthetic.cracks import draw_style, grow_cracks, grow_network
+from cracktool.datasets.synthetic.fracture import grow_cells, grow_paths, grow_plates
+from cracktool.datasets.synthetic.look import paint_cracks
 from cracktool.datasets.synthetic.marks import add_marks, add_objects
-from cracktool.datasets.synthetic.noise import Field, Rng, blur, log_uniform, noise, soft_step
-from cracktool.datasets.synthetic.raster import Crack, Trace, trace
+from cracktool.datasets.synthetic.noise import Rng, blur
+from cracktool.datasets.synthetic.raster import Crack, trace
+from cracktool.datasets.synthetic.strokes import draw_style
 from cracktool.datasets.synthetic.surfaces import Bond, Material, make_surface
+from cracktool.datasets.synthetic.walks import grow_walks
 from cracktool.errors import UsageError
 from cracktool.images import Image, Mask
 
@@ -49,17 +53,21 @@ class Sample:
         image: uint8 RGB (height, width, 3).
         mask: bool (height, width), True on crack: exactly `trace(cracks, shape).mask`.
         cracks: Centre lines and widths.
-        material: What the surface is.
+        material: What the surface is; None for a background of the user's.
     """
 
     image: Image
     mask: Mask
     cracks: tuple[Crack, ...]
-    material: Material
+    material: Material | None
 
 
 def make_sample(
-    index: int, seed: int = 0, shape_hw: tuple[int, int] = (512, 512), wishes: Wishes | None = None
+    index: int,
+    seed: int = 0,
+    shape_hw: tuple[int, int] = (512, 512),
+    wishes: Wishes | None = None,
+    background: Image | None = None,
 ) -> Sample:
     """Make one picture of a wall or a road.
 
@@ -68,6 +76,7 @@ def make_sample(
         seed: Another seed gives other pictures.
         shape_hw: Height and width in px, at least 16.
         wishes: What is wanted of it; None for chance.
+        background: A photo without cracks, uint8 RGB of any size, to draw them on a piece of; None makes a surface.
 
     Raises:
         UsageError: A negative number or seed, or a picture too small.
@@ -85,19 +94,24 @@ def make_sample(
     rng = np.random.default_rng([seed, index, *shape_hw])
     material = _draw(rng, _MATERIALS, wishes.material)
     pattern = _draw(rng, _PATTERNS, wishes.pattern)
-    surface = make_surface(rng, shape_hw, material)
+    own = background is None
+    surface = make_surface(rng, shape_hw, material) if background is None else photo_surface(rng, shape_hw, background)
     cracks = _grow(rng, shape_hw, pattern, wishes.width, surface.bond)
     traced = trace(cracks, shape_hw)
     amount = 1.0 if traced.mask.any() else 2.0
-    add_marks(rng, surface, material, amount)
+    if own:  # a photo has its own marks and light
+        add_marks(rng, surface, material, amount)
     colour, relief = surface.colour, surface.relief
     if cracks:
-        colour = _paint_cracks(rng, colour, traced, material)
+        grain = rng.uniform(0.1, 0.35) if own and material == "asphalt" else rng.uniform(0.05, 0.2)
+        colour = paint_cracks(rng, colour, traced, grain)
         relief = relief - np.float32(rng.uniform(0.5, 3.0)) * blur(traced.coverage, float(rng.uniform(0.6, 1.3)))
     colour *= shade(rng, relief)[..., None]
     add_objects(rng, colour, traced.mask, amount)
-    colour *= light_field(rng, shape_hw)
-    return Sample(image=photograph(rng, colour), mask=traced.mask, cracks=tuple(cracks), material=material)
+    if own or rng.random() < 0.3:
+        colour *= light_field(rng, shape_hw)
+    image = photograph(rng, colour)
+    return Sample(image=image, mask=traced.mask, cracks=tuple(cracks), material=material if own else None)
 
 
 def _draw(rng: Rng, weights: Mapping[_Name, float], wish: _Name | None) -> _Name:
@@ -112,41 +126,8 @@ def _grow(
         return []
     style = draw_style(rng, width)
     if pattern == "network":
-        return grow_network(rng, shape_hw, style)
-    return grow_cracks(rng, shape_hw, 1 if pattern == "single" else int(rng.integers(2, 5)), style, bond)
-
-
-def _paint_cracks(rng: Rng, colour: Field, traced: Trace, material: Material) -> Field:
-    """Return the surface with cracks: dirt around them, broken edges, dark or filled inside."""
-    height, width = traced.mask.shape
-    patches = noise(rng, (height, width), 70, 8, 0.7)
-    grit = noise(rng, (height, width), 5, 1, 0.9)
-    colour = _surroundings(rng, colour, traced, patches, grit)
-    around = blur(colour, 6.0)
-    if rng.random() < 0.035:
-        tone = around * np.float32(rng.uniform(1.1, 1.3))  # filled with dust or lime: lighter than the surface
-    else:
-        # The walls of a wide crack still get light, its middle does not.
-        middle = soft_step(blur(traced.coverage, float(rng.uniform(1.0, 3.0))), 0.45, 1.0)
-        deep = rng.uniform(0.1, 0.45)
-        tone = around * np.asarray([1.04, 1.0, 0.95], np.float32)
-        tone *= (np.float32(min(0.7, deep * rng.uniform(1, 2.2))) * (1 - middle) + np.float32(deep) * middle)[..., None]
-    texture = rng.uniform(0.1, 0.35) if material == "asphalt" else rng.uniform(0.05, 0.2)
-    tone *= (1 + np.float32(texture) * (grit + 0.5 * patches))[..., None]
-    if rng.random() < 0.45:  # sand and crumbs that fell in
-        crumbs = soft_step(grit + 0.6 * patches, low := float(rng.uniform(0.7, 1.8)), low + 0.6)
-        tone += (np.float32(rng.uniform(0.3, 0.9)) * crumbs)[..., None] * (around - tone)
-    depth = np.float32(rng.uniform(0.75, 1.0)) * (1 - np.float32(rng.uniform(0, 0.35)) * soft_step(patches, -0.5, 2))
-    return np.asarray(colour + (traced.coverage * depth)[..., None] * (np.maximum(tone, 0.01) - colour), np.float32)
-
-
-def _surroundings(rng: Rng, colour: Field, traced: Trace, patches: Field, grit: Field) -> Field:
-    if rng.random() < 0.5:  # dirt or damp that follows the crack, or lime washed out of it
-        halo = blur(traced.coverage, log_uniform(rng, 2.0, 12.0))
-        halo *= np.clip(1 + 0.6 * patches, 0, 2) * np.float32(rng.choice([-1.0, -0.7, 0.5]) * rng.uniform(0.3, 1.0))
-        colour = colour * (1 + np.clip(halo, -0.45, 0.3))[..., None]
-    if rng.random() < 0.3:  # chips broken off the edges show fresh material
-        near = blur(traced.coverage, float(rng.uniform(1.2, 3.5)))
-        chips = soft_step(near + 0.16 * grit + 0.12 * patches, 0.42, 0.55)
-        colour = colour * (1 + np.float32(rng.uniform(-0.25, 0.3)) * chips)[..., None]
-    return np.asarray(colour, np.float32)
+        return (grow_cells if rng.random() < 0.5 else grow_plates)(rng, shape_hw, style)
+    count = 1 if pattern == "single" else int(rng.integers(2, 5))
+    along_joints = bond is not None and rng.random() < 0.7
+    paths = grow_paths(rng, shape_hw, count, style) if not along_joints and rng.random() < 0.5 else []
+    return paths or grow_walks(rng, shape_hw, count, style, bond)

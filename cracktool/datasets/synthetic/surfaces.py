@@ -23,6 +23,7 @@ from cracktool.datasets.synthetic.noise import (
     log_uniform,
     noise,
     soft_step,
+    spectral,
 )
 
 _SPECKS = (2.0, 3.2)  # where fine noise becomes a dark speck
@@ -89,8 +90,8 @@ def make_surface(rng: Rng, shape_hw: tuple[int, int], material: Material) -> Sur
 def _asphalt(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     grey = rng.uniform(0.3, 0.66)
     tint = _tint(rng, 0.035)
-    stone = log_uniform(rng, 3.0, 15.0) * _zoom(shape_hw)
-    contrast = rng.uniform(0.25, 1.0)
+    stone = log_uniform(rng, 3.0, 22.0) * _zoom(shape_hw)
+    contrast = rng.uniform(0.25, 1.3)
     grit = noise(rng, shape_hw, 4, 1, rng.uniform(0.9, 1.4))
     blotches = noise(rng, shape_hw, min(shape_hw) / rng.uniform(1.5, 6), 8, rng.uniform(0.55, 0.8))
     matrix = grey * rng.uniform(0.6, 0.95) * (1 + 0.13 * grit)
@@ -104,7 +105,7 @@ def _asphalt(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     top = palette[labels] * (1 + 0.05 * grit)[..., None]
     colour = matrix[..., None] * tint
     colour += (worn * alpha)[..., None] * (top * tint - colour)
-    colour *= (1 + rng.uniform(0.01, 0.055) * blotches)[..., None]
+    colour *= _tone(rng, shape_hw, 0.02, 0.1)[..., None]
     relief = alpha * np.minimum(border, 0.35 * stone) * log_uniform(rng, 0.08, 0.9) + rng.uniform(0.05, 0.4) * grit
     return Surface(colour=_colour(colour), relief=np.asarray(relief, np.float32))
 
@@ -122,7 +123,7 @@ def _concrete(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     grey = rng.uniform(0.36, 0.78)
     clouds = noise(rng, shape_hw, min(shape_hw) / rng.uniform(1.5, 4), 4, rng.uniform(0.55, 0.8))
     grain = noise(rng, shape_hw, rng.uniform(2, 8), 1, rng.uniform(0.75, 1.3))
-    value = grey * (1 + rng.uniform(0.02, 0.11) * clouds + rng.uniform(0.015, 0.07) * grain)
+    value = grey * _tone(rng, shape_hw, 0.03, 0.2) * (1 + rng.uniform(0.01, 0.05) * grain)
     value *= 1 - np.float32(rng.uniform(0, 0.35)) * soft_step(grain + 0.5 * clouds, *_SPECKS)
     relief = log_uniform(rng, 0.03, 0.35) * grain
     if rng.random() < 0.35:  # the sand and stones show where the skin is worn off
@@ -147,7 +148,7 @@ def _plaster(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     clouds = noise(rng, shape_hw, min(shape_hw) / rng.uniform(1.2, 3), 10, 0.7)
     size = log_uniform(rng, 2, 14) * _zoom(shape_hw)
     texture = noise(rng, shape_hw, size, max(1.0, size / 8), rng.uniform(0.4, 0.8))
-    colour = paint * (1 + rng.uniform(0.01, 0.05) * clouds + rng.uniform(0.005, 0.03) * texture)[..., None]
+    colour = paint * (_tone(rng, shape_hw, 0.01, 0.12) * (1 + rng.uniform(0.005, 0.03) * texture))[..., None]
     relief = texture * log_uniform(rng, 0.03, 0.5)
     if rng.random() < 0.25:  # paint that comes off, with a sharp edge
         ragged = clouds + 0.12 * texture
@@ -233,6 +234,24 @@ def _boards(rng: Rng, shape_hw: tuple[int, int]) -> Field:
     tone = np.asarray(rng.normal(1, rng.uniform(0.02, 0.07), 97), np.float32)[board]
     seam = soft_step(_joint_distance(along, float(period)), 0.3, rng.uniform(1.0, 2.5))
     return np.asarray(np.broadcast_to(tone * (1 - rng.uniform(0.05, 0.4) * (1 - seam)), shape_hw), np.float32)
+
+
+def _tone(rng: Rng, shape_hw: tuple[int, int], low: float, high: float) -> Field:
+    """Return the tone of weathered material, around 1: noise of a spectrum as real surfaces have them.
+
+    Crack-free pieces of 64 px of real photos have exponents of 1.3 to 4.0 and deviations of 0.07 to 0.24 (medians of
+    six sets, benchmarks/crack_statistics.py). Now and then it is drawn out, as by a float, a brush or running water.
+
+    Args:
+        rng: Where the randomness comes from.
+        shape_hw: Height and width in px.
+        low: Smallest deviation.
+        high: Largest deviation.
+    """
+    stretch = log_uniform(rng, 2, 12) if rng.random() < 0.25 else 1.0
+    field = spectral(rng, shape_hw, rng.uniform(1.3, 4.0), log_uniform(rng, 8, 400), stretch)
+    skewed = np.float32(rng.uniform(-0.35, 0.25)) * (field * field - 1)  # dark specks, or light ones
+    return np.asarray(np.exp(np.float32(log_uniform(rng, low, high)) * (field + skewed)), np.float32)
 
 
 def _zoom(shape_hw: tuple[int, int]) -> float:
