@@ -108,7 +108,7 @@ def grow_cells(rng: Rng, shape_hw: tuple[int, int], style: Style) -> list[Crack]
     degree = Counter(tuple(end) for edge, _ in kept for end in edge)
     cracks = []
     for edge, far in kept:
-        base = min(style.width, 0.08 * size) * np.exp(rng.normal(-0.2, 0.35)) * np.clip(1.3 - 0.6 * far, 0.4, 1)
+        base = min(style.width, 0.08 * size) * np.exp(rng.normal(-0.1, 0.2)) * np.clip(1.3 - 0.6 * far, 0.4, 1)
         free = (degree[tuple(edge[0])] == 1, degree[tuple(edge[1])] == 1)
         cracks.append(widen(rng, refine(rng, edge, style, 0.9), float(base), shape_hw, free))
     return cracks

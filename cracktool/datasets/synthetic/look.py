@@ -61,6 +61,6 @@ def _surroundings(rng: Rng, colour: Field, traced: Trace, patches: Field, grit: 
         colour = colour * (1 + np.clip(halo, -0.45, 0.3))[..., None]
     if rng.random() < 0.35:  # chips broken off the edges show fresh material, mostly brighter
         near = blur(traced.coverage, float(rng.uniform(1.2, 3.5)))
-        chips = soft_step(near + 0.16 * grit + 0.12 * patches, 0.42, 0.55)
+        chips = soft_step(near * (1 + 0.45 * grit + 0.35 * patches), 0.4, 0.55)
         colour = colour * (1 + np.float32(rng.uniform(-0.15, 0.35)) * chips)[..., None]
     return np.asarray(colour, np.float32)

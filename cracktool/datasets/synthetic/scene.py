@@ -105,7 +105,7 @@ def make_sample(
     if cracks:
         grain = rng.uniform(0.1, 0.35) if own and material == "asphalt" else rng.uniform(0.05, 0.2)
         colour = paint_cracks(rng, colour, traced, grain)
-        relief = relief - np.float32(rng.uniform(0.5, 3.0)) * blur(traced.coverage, float(rng.uniform(0.6, 1.3)))
+        relief = relief - np.float32(rng.uniform(0.2, 1.8)) * blur(traced.coverage, float(rng.uniform(0.6, 1.3)))
     colour *= shade(rng, relief)[..., None]
     add_objects(rng, colour, traced.mask, amount)
     if own or rng.random() < 0.3:

@@ -21,7 +21,7 @@ _TYPICAL = 5.8  # px: the median of what the logarithm of a picture's typical wi
 _BETWEEN = 0.8  # deviation of that logarithm
 _HAIRLINES = (0.15, 0.7, 2.0)  # share and range in px: masks drawn by hand show none below 2 px, inspectors need them
 # Along the cracks of a picture the logarithm deviates by 0.24 to 0.54 and falls to 1/e in 5 to 54 px, 26 at the median.
-_ALONG = ((0.36, 45.0), (0.28, 9.0))  # deviation at and distance in px of the knots that are interpolated
+_ALONG = ((0.4, 45.0), (0.16, 12.0))  # deviation at and distance in px of the knots that are interpolated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,8 @@ def widen(rng: Rng, line: Floats, width: float, shape_hw: tuple[int, int], free:
     """
     steps = np.diff(line, axis=0)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
-    logs = sum(deviation * _wave(rng, along, spacing) for deviation, spacing in _ALONG)
+    # A wide crack has no short bulges: the knots are farther apart than it is wide.
+    logs = sum(deviation * _wave(rng, along, max(spacing, 1.5 * width)) for deviation, spacing in _ALONG)
     widths = width * np.exp(logs + min(0.015 * width, 0.1) * _wave(rng, along, 3.0))
     # Broken edges differ from each other, which a width alone cannot give: the middle of a wide crack trembles as well.
     hold = np.clip(np.minimum(along, along[-1] - along) / (2 * width), 0, 1)  # but its ends stay on other cracks

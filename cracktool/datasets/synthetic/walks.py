@@ -9,7 +9,7 @@ import numpy as np
 
 from cracktool.datasets.synthetic.noise import Rng, log_uniform
 from cracktool.datasets.synthetic.raster import Crack, Floats
-from cracktool.datasets.synthetic.strokes import Style, branch, outside, refine, widen
+from cracktool.datasets.synthetic.strokes import Style, branch, outside, refine, rounded, widen
 from cracktool.datasets.synthetic.surfaces import Bond
 
 _OUTSIDE = 24.0  # px beyond the picture's edge where lines that enter it begin, at most
@@ -45,9 +45,11 @@ def add_crack(rng: Rng, cracks: list[Crack], crack: Crack, parent: int | None) -
         return
     gap = int(rng.integers(3, 12))
     first = int(rng.integers(8, count // 2))
-    cracks.append(Crack(points=crack.points[:first], widths=crack.widths[:first], parent=parent))
-    rest = slice(first + gap, None)
-    cracks.append(Crack(points=crack.points[rest], widths=crack.widths[rest], parent=len(cracks) - 1))
+    runs_out = np.clip(np.arange(1, count + 1) / 12, 0, 1) ** 0.6  # away from the gap
+    parts = ((slice(0, first), runs_out[:first][::-1]), (slice(first + gap, None), runs_out[: count - first - gap]))
+    for part, share in parts:
+        cracks.append(rounded(crack.points[part], crack.widths[part] * share, parent))
+        parent = len(cracks) - 1
 
 
 def add_branches(
