@@ -191,11 +191,10 @@ def test_synthetic_set_needs_no_source_and_brings_its_truth(tmp_path):
     result = prepare("synthetic", None, tmp_path / "out", options=options)
     assert result.counts == {"train": 7, "val": 2, "test": 1}
     before = snapshot(tmp_path / "out")
-    truth = json.loads(before[str(Path("truth") / "synthetic_00003.json")][0])
-    assert (truth["height"], truth["width"]) == (48, 64)
+    assert before[str(Path("lines") / "synthetic_00003.csv")][0].startswith(b"crack,parent,point,y_px,x_px,width_px\n")
     prepare("synthetic", None, tmp_path / "out", options=options)
     assert snapshot(tmp_path / "out") == before
-    put(tmp_path / "out" / "truth" / "synthetic_00003.json", b"other")
+    put(tmp_path / "out" / "lines" / "synthetic_00003.csv", b"other")
     with pytest.raises(OutputError, match="is there already with other content"):
         prepare("synthetic", None, tmp_path / "out", options=options)
     with pytest.raises(UsageError, match="makes its images itself"):
@@ -312,7 +311,7 @@ def test_synthetic_photos_are_degraded_and_keep_their_truth(tmp_path):
     options = PrepareOptions(count=3, size=(48, 64), degrade=True)
     entries = read_manifest(prepare("synthetic", None, tmp_path / "out", options=options).manifest).entries
     assert {(entry.height, entry.width) for entry in entries} == {(12, 16)}
-    assert {len(list((tmp_path / "out" / part).iterdir())) for part in ("images", "masks", "kernels", "truth")} == {3}
+    assert {len(list((tmp_path / "out" / part).iterdir())) for part in ("images", "masks", "kernels", "lines")} == {3}
     assert read_mask(tmp_path / "out" / entries[0].mask).shape == (48, 64)
 
 

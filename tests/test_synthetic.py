@@ -1,4 +1,3 @@
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -11,13 +10,17 @@ from cracktool.datasets.synthetic import (
     Crack,
     SyntheticOptions,
     Wishes,
+    lines_csv,
     make_sample,
+    read_lines,
     synthetic_items,
     trace,
-    truth_json,
 )
-from cracktool.errors import UsageError
-from cracktool.images import read_mask
+from cracktool.datasets.synthetic.fracture import grow_cells, grow_paths, grow_plates
+from cracktool.datasets.synthetic.noise import spectral
+from cracktool.datasets.synthetic.strokes import Style, draw_style, widen
+from cracktool.errors import InputError, UsageError
+from cracktool.images import encode_png, read_image, read_mask
 from cracktool.manifest import read_manifest
 
 SMALL = (96, 128)
@@ -46,13 +49,65 @@ def test_mask_is_the_geometric_definition(wishes):
     assert np.array_equal(sample.mask, masks_by_definition(sample.cracks, SMALL))
 
 
-def test_mask_can_be_made_again_from_the_written_truth():
-    sample = make_sample(2, 5, SMALL, Wishes(pattern="several"))
-    truth = json.loads(truth_json(sample))
-    cracks = [Crack(points=np.array(c["points"]), widths=np.array(c["widths"])) for c in truth["cracks"]]
-    assert (truth["height"], truth["width"], truth["surface"]) == (*SMALL, sample.material)
-    assert np.array_equal(trace(cracks, SMALL).mask, sample.mask)
-    assert sample.mask.any()
+def test_mask_is_half_covered_pixels_of_cracks_of_a_pixel_and_wider():
+    """Each pixel cut into 16 x 16: the share of its parts that lie within the crack."""
+    for number, width in enumerate((1.0, 1.7, 3.2, 9.0)):
+        crack = straight((3.3 + number, -8.0), (35.1, 60.2 - 9 * number), width)
+        fine = Crack(points=crack.points * 16 + 7.5, widths=crack.widths * 16)
+        share = trace([fine], (640, 768)).mask.reshape(40, 16, 48, 16).mean(axis=(1, 3))
+        mask = trace([crack], (40, 48)).mask
+        assert mask.any()
+        assert not (mask != (share >= 0.5))[np.abs(share - 0.5) > 0.03].any()
+
+
+def test_mask_can_be_made_again_from_the_written_table(tmp_path):
+    for wishes in (Wishes(pattern="several"), Wishes(pattern="network"), Wishes(pattern="none")):
+        sample = make_sample(2, 5, SMALL, wishes)
+        (tmp_path / "lines.csv").write_bytes(lines_csv(sample.cracks))
+        cracks = read_lines(tmp_path / "lines.csv")
+        assert [crack.parent for crack in cracks] == [crack.parent for crack in sample.cracks]
+        assert all(np.array_equal(a.widths, b.widths) for a, b in zip(cracks, sample.cracks, strict=True))
+        assert np.array_equal(trace(cracks, SMALL).mask, sample.mask)
+        assert sample.mask.any() == (wishes.pattern != "none")
+
+
+HEADER = "crack,parent,point,y_px,x_px,width_px\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "columns missing: crack, parent"),
+        ("crack,parent,point,y_px,x_px\n0,,0,1,1\n", "columns missing: width_px"),
+        (HEADER + "0,,0,1,1,2\n", "a single point"),
+        (HEADER + "0,,0,1,1,2\n0,,2,1,1,2\n", "line 3 .*out of order"),
+        (HEADER + "0,,0,1,1,2\n0,,1,1,much,2\n", "line 3 .*much"),
+        (HEADER + "0,,0,1,1\n", "line 2 cannot be understood"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, text, reason):
+    (tmp_path / "lines.csv").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        read_lines(tmp_path / "lines.csv")
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_lines(tmp_path / "lines.csv")
+
+
+@pytest.mark.parametrize("pattern", ["single", "several"])
+def test_mask_area_is_the_width_summed_along_the_cracks(pattern):
+    """Cracks that cross or fork count the crossing twice, so the sum is a little more than the area."""
+    area = total = 0.0
+    for number in range(12):
+        cracks = make_sample(number, 3, (320, 320), Wishes(pattern=pattern, width=(2.0, 6.0))).cracks
+        shifted = [Crack(points=crack.points + 60, widths=np.maximum(crack.widths, 1)) for crack in cracks]
+        area += trace(shifted, (440, 440)).mask.sum()
+        for crack in shifted:
+            steps = np.hypot(*np.diff(crack.points, axis=0).T)
+            total += (steps * (crack.widths[1:] + crack.widths[:-1]) / 2).sum()
+    assert 0.9 < area / total < 1.03
 
 
 def test_same_number_gives_the_same_bytes_in_any_thread_and_order():
@@ -62,7 +117,7 @@ def test_same_number_gives_the_same_bytes_in_any_thread_and_order():
         together = list(pool.map(lambda number: make_sample(number, 7, SMALL), numbers[::-1]))[::-1]
     for one, other in zip(alone, together, strict=True):
         assert one.image.tobytes() == other.image.tobytes()
-        assert truth_json(one) == truth_json(other)
+        assert lines_csv(one.cracks) == lines_csv(other.cracks)
 
 
 def test_number_seed_and_shape_change_the_picture():
@@ -169,7 +224,7 @@ def test_any_size_and_material(shape_hw, material):
         for crack in sample.cracks:
             assert crack.points.shape == (len(crack.widths), 2)
             assert len(crack.widths) >= 2
-            assert ((crack.widths >= 0.5) & (crack.widths <= 20)).all()
+            assert ((crack.widths >= 0.5) & (crack.widths <= 60)).all()
             assert crack.points.dtype == crack.widths.dtype == np.float64
 
 
@@ -220,11 +275,157 @@ def test_prepare_writes_images_masks_truth_and_table(tmp_path):
     assert entries[0].image == "images/synthetic_00000.png"
     assert {entry.label for entry in entries} == {"cracked", "uncracked"}
     for entry in entries:
-        truth = json.loads((tmp_path / "truth" / entry.image[7:]).with_suffix(".json").read_text())
-        cracks = [Crack(points=np.array(c["points"]), widths=np.array(c["widths"])) for c in truth["cracks"]]
+        cracks = read_lines((tmp_path / "lines" / entry.image[7:]).with_suffix(".csv"))
         assert np.array_equal(trace(cracks, (48, 64)).mask, read_mask(tmp_path / entry.mask))
 
 
 def test_prepare_refuses_the_number_of_pictures_for_a_raw_set(tmp_path):
     with pytest.raises(UsageError, match="count"):
         prepare("cfd", tmp_path, tmp_path / "out", options=PrepareOptions(count=3))
+
+
+# Geometry
+
+
+PLAIN = Style(width=4.0, roughness=0.08, hurst=0.7, step=2.0)
+
+
+def test_typical_widths_are_spread_as_on_real_masks():
+    widths = np.array([draw_style(np.random.default_rng(seed)).width for seed in range(600)])
+    wide = np.log(widths[widths > 2])
+    assert 4.5 < np.exp(np.median(wide)) < 7.5
+    assert 0.5 < wide.std() < 0.9
+    assert 0.1 < (widths < 2).mean() < 0.3  # hairlines, which no hand draws
+
+
+def test_width_along_a_crack_varies_slowly_as_on_real_masks():
+    line = np.column_stack([np.zeros(4000), np.arange(4000.0)])
+    log = np.log(widen(np.random.default_rng(3), line, 4.0, (100, 4000), (False, False)).widths)
+    near, far = (np.corrcoef(log[:-lag], log[lag:])[0, 1] for lag in (4, 60))
+    assert 0.25 < log.std() < 0.55
+    assert near > 0.8
+    assert far < 0.4
+
+
+def test_paths_avoid_tough_places_and_fork_on_each_other():
+    forks = 0
+    for seed in range(12):
+        cracks = grow_paths(np.random.default_rng(seed), (256, 256), 3, PLAIN)
+        for crack in cracks:
+            if crack.parent is not None:
+                stem = cracks[crack.parent].points
+                forks += np.hypot(*(stem - crack.points[0]).T).min() == 0
+    assert forks > 12
+
+
+def test_cheapest_path_goes_through_a_gap_in_a_tough_wall():
+    from cracktool.datasets.synthetic.fracture import _back, _cheapest
+
+    tough = np.ones((40, 40), np.float32)
+    tough[20, :] = 100
+    tough[20, 9] = 1
+    cost, came_from = _cheapest(tough, 15)
+    path = _back(came_from, 39, 20, np.zeros((40, 40), bool))
+    assert path[0].tolist() == [0, 15]
+    assert path[20].tolist() == [20, 9]
+    assert np.abs(np.diff(path[:, 1])).max() == 1
+    assert cost[39, 20] < 60
+
+
+def test_plates_are_closed_by_cracks_that_end_on_older_ones():
+    """With every crack drawn, pieces are left that no way leads out of."""
+    for seed in range(4):
+        cracks = grow_plates(np.random.default_rng(seed), (256, 256), PLAIN)
+        mask = trace(cracks, (256, 256)).mask
+        pieces = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)[0] - 1
+        assert pieces >= 3
+        for place, crack in enumerate(cracks):
+            if crack.parent is not None:
+                assert crack.parent < place
+                assert np.hypot(*(cracks[crack.parent].points - crack.points[0]).T).min() == 0
+        assert any(crack.parent is not None for crack in cracks)
+
+
+def test_cells_have_corners_where_three_cracks_meet():
+    cracks = grow_cells(np.random.default_rng(0), (256, 256), PLAIN)
+    ends = np.concatenate([crack.points[[0, -1]] for crack in cracks])
+    meeting = [np.sum(np.hypot(*(ends - end).T) < 1e-6) for end in ends]
+    assert max(meeting) == 3
+
+
+def test_noise_has_the_spectrum_that_was_asked_for():
+    field = spectral(np.random.default_rng(1), (256, 256), 3.0, 1000.0)
+    power = np.abs(np.fft.fft2(field)) ** 2
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256)[None])
+    band = (frequency > 0.02) & (frequency < 0.4)
+    assert np.polyfit(np.log(frequency[band]), np.log(power[band]), 1)[0] == pytest.approx(-3.0, abs=0.1)
+    assert field.std() == pytest.approx(1.0, abs=0.01)
+
+
+# Backgrounds of the user's
+
+
+def striped(height, width):
+    """A photo of which every piece is told from every other by its red and green."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([60 + y * 150 // height, 60 + x * 150 // width, np.full_like(y, 128)], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("photo_hw", [(600, 900), (96, 128), (40, 30), (2000, 200)])
+def test_cracks_are_drawn_on_a_piece_of_any_photo(photo_hw):
+    photo = striped(*photo_hw)
+    free = make_sample(0, 0, SMALL, Wishes(pattern="none"), background=photo)
+    cracked = make_sample(0, 0, SMALL, Wishes(pattern="single", width=(6, 8)), background=photo)
+    assert free.image.shape == (*SMALL, 3)
+    assert free.material is None
+    assert not free.mask.any()
+    assert cracked.mask.any()
+    assert np.array_equal(photo, striped(*photo_hw))
+
+
+def test_a_crack_is_darker_than_the_photo_it_is_drawn_on():
+    photo = np.full((300, 300, 3), 140, np.uint8)
+    darker = 0
+    for number in range(10):
+        sample = make_sample(number, 0, (128, 128), Wishes(pattern="single", width=(5, 9)), background=photo)
+        grey = sample.image.mean(axis=2)
+        near = cv2.dilate(sample.mask.astype(np.uint8), np.ones((21, 21))).astype(bool) & ~sample.mask
+        darker += bool(grey[sample.mask].mean() < grey[near].mean() - 5)
+    assert darker >= 8
+
+
+def test_prepare_draws_on_each_background_and_keeps_it_in_one_split(tmp_path):
+    photos = tmp_path / "photos" / "yard"
+    photos.mkdir(parents=True)
+    for number in range(5):
+        (photos / f"{number}.png").write_bytes(encode_png(np.roll(striped(90, 120), 40 * number, axis=2)))
+    (photos / "note.txt").write_text("no picture")
+    options = PrepareOptions(count=20, size=(48, 64), background=tmp_path / "photos", val=0.2, test=0.2)
+    result = prepare("synthetic", None, tmp_path / "out", options=options, jobs=2)
+    assert sum(result.counts.values()) == 20
+    entries = read_manifest(tmp_path / "out").entries
+    splits = {entry.group: {other.split for other in entries if other.group == entry.group} for entry in entries}
+    assert sorted(splits) == [f"yard/{number}.png" for number in range(5)]
+    assert all(len(names) == 1 for names in splits.values())
+    again = prepare("synthetic", None, tmp_path / "again", options=options, jobs=1)
+    for entry in read_manifest(again.manifest).entries:
+        assert np.array_equal(read_image(tmp_path / "out" / entry.image), read_image(tmp_path / "again" / entry.image))
+
+
+def test_a_background_that_is_no_picture_fails_alone(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(encode_png(striped(60, 60)))
+    (tmp_path / "photos" / "b.jpg").write_bytes(b"text")
+    options = PrepareOptions(count=6, size=(32, 32), background=tmp_path / "photos")
+    result = prepare("synthetic", None, tmp_path / "out", options=options)
+    assert sum(result.counts.values()) == 3
+    assert len(result.failures) == 1
+    assert "b.jpg" in str(result.failures[0])
+
+
+def test_a_folder_without_backgrounds_is_refused(tmp_path):
+    for folder, reason in ((tmp_path, "no pictures"), (tmp_path / "missing", "no such folder")):
+        with pytest.raises(InputError, match=reason):
+            prepare("synthetic", None, tmp_path / "out", options=PrepareOptions(count=1, background=folder))
+    with pytest.raises(UsageError, match="background means nothing"):
+        prepare("folder", tmp_path, tmp_path / "out", options=PrepareOptions(background=tmp_path))
