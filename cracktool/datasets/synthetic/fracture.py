@@ -18,6 +18,7 @@ from cracktool.datasets.synthetic.raster import Crack, Floats
 from cracktool.datasets.synthetic.strokes import Style, branch, outside, refine, widen
 from cracktool.datasets.synthetic.walks import add_branches, add_crack
 
+_SMALLEST = 12.0  # px: side of plates and cells; below, there would be more crack than surface
 _Cells = npt.NDArray[np.int64]
 
 
@@ -33,7 +34,7 @@ def grow_paths(rng: Rng, shape_hw: tuple[int, int], tips: int, style: Style) -> 
         tips: Ends of the tree; small branches come on top.
         style: How it is.
     """
-    spacing = max(min(shape_hw) / 90, 3.0)
+    spacing = max(min(shape_hw) / 70, 3.0)
     side = int(np.hypot(*shape_hw) / spacing) + 2
     tough = np.exp(np.float32(rng.uniform(0.3, 1.2)) * noise(rng, (side, side), rng.uniform(6, 40), 1, 0.7))
     root = side // 2 + int(rng.integers(-side // 5, side // 5 + 1))
@@ -47,7 +48,7 @@ def grow_paths(rng: Rng, shape_hw: tuple[int, int], tips: int, style: Style) -> 
         first = int(rng.integers(0, side - side // 3))
         path = _back(came_from, row, first + int(np.argmin(cost[row, first : first + side // 3])), taken)
         course = (path - (side - 1) / 2) @ axes + (np.array(shape_hw) - 1) / 2
-        course = course[[not outside(point, shape_hw, 20.0) for point in course]]
+        course = course[~outside(course, shape_hw, 20.0)]
         if len(course) < 5:
             continue
         course = np.concatenate([course[:-1:3], course[-1:]])
@@ -67,15 +68,17 @@ def grow_plates(rng: Rng, shape_hw: tuple[int, int], style: Style) -> list[Crack
 
     Each crack ends on older ones, nearly at right angles (Bohn, Pauchard and Couder 2005, Hierarchical crack pattern).
     """
-    size = min(shape_hw) * rng.uniform(0.09, 0.28)
-    far = np.array(shape_hw) - 1 + 2 * size
-    corners = np.array([[-2 * size, -2 * size], [-2 * size, far[1]], far, [far[0], -2 * size], [-2 * size, -2 * size]])
+    size = max(min(shape_hw) * rng.uniform(0.09, 0.28), _SMALLEST)
+    near, far = -0.5 * size, np.array(shape_hw) + 0.5 * size
+    corners = np.array([[near, near], [near, far[1]], far, [far[0], near], [near, near]])
     edge = refine(rng, corners, replace(style, roughness=0.0, step=size / 8))[:-1]
     cracks: list[Crack] = []
     plates = deque([(edge, np.full(len(edge), -1), 0)])
     centre, radius = rng.uniform(0.2, 0.8, 2) * shape_hw, rng.uniform(0.4, 1.2) * max(shape_hw)
     while plates:
         outline, owners, age = plates.popleft()
+        if (outline.max(axis=0) < 0).any() or (outline.min(axis=0) > shape_hw).any():
+            continue
         rarer = 1 + max(0.0, float(np.hypot(*(outline.mean(axis=0) - centre))) / radius - 0.5) * 6
         ends = _break(rng, outline) if _area(outline) > size**2 * rarer * rng.uniform(0.8, 2.5) else None
         if ends is None:
@@ -96,7 +99,7 @@ def grow_plates(rng: Rng, shape_hw: tuple[int, int], style: Style) -> list[Crack
 def grow_cells(rng: Rng, shape_hw: tuple[int, int], style: Style) -> list[Crack]:
     """Grow alligator cracking: the borders of random cells, in a part of the picture, some of them missing."""
     side = max(min(shape_hw), 24)
-    size = side * rng.uniform(0.09, 0.28)
+    size = max(side * rng.uniform(0.09, 0.28), _SMALLEST)
     centre = rng.uniform(0.2, 0.8, 2) * shape_hw
     radius = rng.uniform(0.35, 1.2) * side
     missing = rng.uniform(0.05, 0.4)
@@ -120,18 +123,18 @@ def _cheapest(tough: Field, root: int) -> tuple[Field, _Cells]:
     Paths go on by one row per step, straight or to a neighbour, so one pass over the rows finds them all.
     """
     side = len(tough)
-    cost = np.full_like(tough, np.inf)
-    came_from = np.zeros(tough.shape, np.int64)
-    cost[0, root] = 0.0
-    columns = np.arange(side)
+    cost = np.full((side, side + 2), np.inf, np.float32)  # with a border that no path comes from
+    choices = np.ones((side, side), np.int64)
+    cost[0, 1 + root] = 0.0
+    aslant, straight = np.float32(2**0.5) * tough, tough
     for row in range(1, side):
-        before = np.pad(cost[row - 1], 1, constant_values=np.inf)
-        steps = np.stack([before[:-2], before[1:-1], before[2:]])  # from the left, straight, from the right
-        steps += np.array([[1.41], [1.0], [1.41]], np.float32) * tough[row]
-        choice = steps.argmin(axis=0)
-        cost[row] = steps[choice, columns]
-        came_from[row] = np.clip(columns + choice - 1, 0, side - 1)
-    return cost, came_from
+        before = cost[row - 1]
+        left, middle, right = before[:-2] + aslant[row], before[1:-1] + straight[row], before[2:] + aslant[row]
+        cheaper = right < left
+        side_way = np.where(cheaper, right, left)
+        choices[row] = np.where(middle <= side_way, 1, 2 * cheaper)
+        np.minimum(middle, side_way, out=cost[row, 1:-1])
+    return cost[:, 1:-1], np.arange(side) + choices - 1
 
 
 def _back(came_from: _Cells, row: int, column: int, taken: npt.NDArray[np.bool_]) -> _Cells:
@@ -169,7 +172,7 @@ def _break(rng: Rng, outline: Floats) -> tuple[int, int] | None:
 
 def _visible(cracks: Sequence[Crack], shape_hw: tuple[int, int]) -> list[Crack]:
     """Return the cracks that come near the picture, with the parents that are left."""
-    inside = [not all(outside(point, shape_hw, 30.0) for point in crack.points) for crack in cracks]
+    inside = [not outside(crack.points, shape_hw, 30.0).all() for crack in cracks]
     number = np.cumsum(inside) - 1
     return [
         replace(crack, parent=int(number[crack.parent]) if crack.parent is not None and inside[crack.parent] else None)

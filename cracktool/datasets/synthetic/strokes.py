@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cracktool.datasets.synthetic.noise import Rng, log_uniform
 from cracktool.datasets.synthetic.raster import Crack, Floats
@@ -116,9 +117,9 @@ def rounded(points: Floats, widths: Floats, parent: int | None = None) -> Crack:
     return Crack(points=np.round(points, 2), widths=limited, parent=parent)
 
 
-def outside(point: Floats, shape_hw: tuple[int, int], margin: float = 4.0) -> bool:
-    """Return whether a point (y, x) lies more than `margin` px outside of the picture."""
-    return bool((point < -margin).any() or (point > np.array(shape_hw) - 1 + margin).any())
+def outside(points: Floats, shape_hw: tuple[int, int], margin: float = 4.0) -> npt.NDArray[np.bool_]:
+    """Return which of the points, float (..., 2) as (y, x), lie more than `margin` px outside of the picture."""
+    return np.asarray(((points < -margin) | (points > np.array(shape_hw) - 1 + margin)).any(axis=-1))
 
 
 def _wave(rng: Rng, along: Floats, spacing: float) -> Floats:

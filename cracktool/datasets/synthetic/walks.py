@@ -45,7 +45,7 @@ def add_crack(rng: Rng, cracks: list[Crack], crack: Crack, parent: int | None) -
         return
     gap = int(rng.integers(3, 12))
     first = int(rng.integers(8, count // 2))
-    runs_out = np.clip(np.arange(1, count + 1) / 12, 0, 1) ** 0.6  # away from the gap
+    runs_out = np.clip(np.arange(1, count + 1) / (12 + crack.widths.max()), 0, 1) ** 0.6  # away from the gap
     parts = ((slice(0, first), runs_out[:first][::-1]), (slice(first + gap, None), runs_out[: count - first - gap]))
     for part, share in parts:
         cracks.append(rounded(crack.points[part], crack.widths[part] * share, parent))
