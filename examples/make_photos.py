@@ -14,12 +14,12 @@ from cracktool.images import encode_jpeg
 
 SHAPE_HW = (1200, 1600)
 PHOTOS = {
-    "pavement": (3, Wishes(material="asphalt", pattern="single", width=(9, 14))),
-    "concrete": (1, Wishes(material="concrete", pattern="single", width=(4, 7))),
-    "brick_wall": (0, Wishes(material="brick", pattern="single", width=(6, 9))),
-    "hairline": (2, Wishes(material="plaster", pattern="single", width=(1.0, 1.5))),
-    "map_cracking": (3, Wishes(material="asphalt", pattern="network", width=(5, 8))),
-    "no_crack": (1, Wishes(material="concrete", pattern="none")),
+    "pavement": (7, Wishes(material="asphalt", pattern="single", width=(9, 14))),
+    "concrete": (6, Wishes(material="concrete", pattern="single", width=(4, 7))),
+    "brick_wall": (6, Wishes(material="brick", pattern="single", width=(6, 9))),
+    "hairline": (8, Wishes(material="plaster", pattern="single", width=(1.0, 1.5))),
+    "map_cracking": (8, Wishes(material="asphalt", pattern="network", width=(5, 8))),
+    "no_crack": (5, Wishes(material="concrete", pattern="none")),
 }
 
 

@@ -105,7 +105,7 @@ def _asphalt(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     top = palette[labels] * (1 + 0.05 * grit)[..., None]
     colour = matrix[..., None] * tint
     colour += (worn * alpha)[..., None] * (top * tint - colour)
-    colour *= _tone(rng, shape_hw, 0.02, 0.1)[..., None]
+    colour *= _tone(rng, shape_hw, 0.02, 0.08)[..., None]
     relief = alpha * np.minimum(border, 0.35 * stone) * log_uniform(rng, 0.08, 0.9) + rng.uniform(0.05, 0.4) * grit
     return Surface(colour=_colour(colour), relief=np.asarray(relief, np.float32))
 
@@ -123,7 +123,7 @@ def _concrete(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     grey = rng.uniform(0.36, 0.78)
     clouds = noise(rng, shape_hw, min(shape_hw) / rng.uniform(1.5, 4), 4, rng.uniform(0.55, 0.8))
     grain = noise(rng, shape_hw, rng.uniform(2, 8), 1, rng.uniform(0.75, 1.3))
-    value = grey * _tone(rng, shape_hw, 0.03, 0.2) * (1 + rng.uniform(0.01, 0.05) * grain)
+    value = grey * _tone(rng, shape_hw, 0.03, 0.13) * (1 + rng.uniform(0.01, 0.05) * grain)
     value *= 1 - np.float32(rng.uniform(0, 0.35)) * soft_step(grain + 0.5 * clouds, *_SPECKS)
     relief = log_uniform(rng, 0.03, 0.35) * grain
     if rng.random() < 0.35:  # the sand and stones show where the skin is worn off
@@ -148,7 +148,7 @@ def _plaster(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     clouds = noise(rng, shape_hw, min(shape_hw) / rng.uniform(1.2, 3), 10, 0.7)
     size = log_uniform(rng, 2, 14) * _zoom(shape_hw)
     texture = noise(rng, shape_hw, size, max(1.0, size / 8), rng.uniform(0.4, 0.8))
-    colour = paint * (_tone(rng, shape_hw, 0.01, 0.12) * (1 + rng.uniform(0.005, 0.03) * texture))[..., None]
+    colour = paint * (_tone(rng, shape_hw, 0.01, 0.08) * (1 + rng.uniform(0.005, 0.03) * texture))[..., None]
     relief = texture * log_uniform(rng, 0.03, 0.5)
     if rng.random() < 0.25:  # paint that comes off, with a sharp edge
         ragged = clouds + 0.12 * texture
