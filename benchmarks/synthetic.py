@@ -59,7 +59,7 @@ def main() -> None:
 def print_transfer(options: argparse.Namespace) -> None:
     """Train, score and print what is missing, then the table."""
     data, out = options.data.resolve(), options.out.resolve()
-    made = out / "synthetic"
+    made = out / "photos"
     size = ("--size", "384x384", "--val", 0.01, "--test", 0)
     crack("prepare", "synthetic", "-n", options.pictures, *size, "-o", made)
     real = ["--data", data / "deepcrack", "--data", data / "crack500"]
