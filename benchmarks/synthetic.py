@@ -61,7 +61,8 @@ def print_transfer(options: argparse.Namespace) -> None:
     data, out = options.data.resolve(), options.out.resolve()
     made = out / "photos"
     size = ("--size", "384x384", "--val", 0.01, "--test", 0)
-    crack("prepare", "synthetic", "-n", options.pictures, *size, "-o", made)
+    if not (made / "manifest.csv").is_file():
+        crack("prepare", "synthetic", "-n", options.pictures, *size, "-o", made)
     real = ["--data", data / "deepcrack", "--data", data / "crack500"]
     shares = {
         "real": [*real, "--set", "data_weights=[1,1]"],

@@ -16,9 +16,12 @@ from cracktool.datasets.synthetic import (
     synthetic_items,
     trace,
 )
+from cracktool.datasets.synthetic.backgrounds import read_background
 from cracktool.datasets.synthetic.fracture import grow_cells, grow_paths, grow_plates
+from cracktool.datasets.synthetic.look import paint_cracks
 from cracktool.datasets.synthetic.noise import spectral
 from cracktool.datasets.synthetic.strokes import Style, draw_style, widen
+from cracktool.datasets.synthetic.walks import add_crack
 from cracktool.errors import InputError, UsageError
 from cracktool.images import encode_png, read_image, read_mask
 from cracktool.manifest import read_manifest
@@ -353,6 +356,39 @@ def test_cells_have_corners_where_three_cracks_meet():
     assert max(meeting) == 3
 
 
+def test_a_crack_runs_out_on_both_sides_of_a_gap():
+    whole = Crack(points=np.column_stack([np.zeros(200), np.arange(200.0)]), widths=np.full(200, 6.0))
+    parts = []
+    for seed in range(20):
+        cracks = []
+        add_crack(np.random.default_rng(seed), cracks, whole, None)
+        parts += [cracks] if len(cracks) == 2 else []
+    assert len(parts) > 2
+    for before, after in parts:
+        assert before.widths[-1] < 3 > after.widths[0]
+        assert before.widths[0] == after.widths[-1] == 6 or len(before.widths) < 20
+        assert after.parent == 0
+
+
+# Look
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_painting_changes_the_crack_and_nothing_far_from_it(seed):
+    traced = trace([straight((100.0, -5.0), (100.0, 205.0), 12.0)], (200, 200))
+    plain = np.full((200, 200, 3), 0.5, np.float32)
+    painted = paint_cracks(np.random.default_rng(seed), plain.copy(), traced, 0.1)
+    change = np.abs(painted - plain).max(axis=2)
+    assert change[:50].max() < 0.02
+    assert change[98:103].mean() > 0.05
+    assert painted[99:102].mean() < painted[95:105].mean() + 0.01 or painted[99:102].mean() > 0.5  # dark in the middle
+
+
+def test_inset_is_the_distance_from_the_edge():
+    inset = trace([straight((20.0, -5.0), (20.0, 60.0), 9.0)], (40, 50)).inset
+    assert inset[:, 25] == pytest.approx(np.clip(4.5 - np.abs(np.arange(40) - 20.0), 0, None), abs=1e-5)
+
+
 def test_noise_has_the_spectrum_that_was_asked_for():
     field = spectral(np.random.default_rng(1), (256, 256), 3.0, 1000.0)
     power = np.abs(np.fft.fft2(field)) ** 2
@@ -392,6 +428,21 @@ def test_a_crack_is_darker_than_the_photo_it_is_drawn_on():
         near = cv2.dilate(sample.mask.astype(np.uint8), np.ones((21, 21))).astype(bool) & ~sample.mask
         darker += bool(grey[sample.mask].mean() < grey[near].mean() - 5)
     assert darker >= 8
+
+
+def test_a_large_background_is_kept_small(tmp_path):
+    (tmp_path / "long.png").write_bytes(encode_png(striped(100, 4096)))
+    assert read_background(tmp_path / "long.png").shape == (50, 2048, 3)
+
+
+def test_a_background_that_was_replaced_is_read_again(tmp_path):
+    options = SyntheticOptions(n=1, size=(32, 32), background=tmp_path)
+    looks = []
+    for tone in (40, 200):
+        (tmp_path / "wall.png").write_bytes(encode_png(np.full((64, 64, 3), (tone, 120, 240 - tone), np.uint8)))
+        looks.append(synthetic_items(options)[0].read()[0].mean(axis=(0, 1)))
+    assert looks[0][2] > looks[0][0] + 50
+    assert looks[1][0] > looks[1][2] + 50
 
 
 def test_prepare_draws_on_each_background_and_keeps_it_in_one_split(tmp_path):

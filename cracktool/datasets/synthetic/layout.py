@@ -64,6 +64,7 @@ def synthetic_items(options: SyntheticOptions) -> list[RawItem]:
     if options.background is None:
         return [_item(index, options, None) for index in range(options.n)]
     photos = list_backgrounds(options.background)
+    read_background.cache_clear()  # a photo may have been replaced since the last run in this process
     return [_item(index, options, photos[index % len(photos)]) for index in range(options.n)]
 
 
