@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+from commands import crack, score, train
 
 from cracktool.datasets.synthetic import make_sample
 
@@ -60,7 +59,7 @@ def print_transfer(options: argparse.Namespace) -> None:
     """Train, score and print what is missing, then the table."""
     data, out = options.data.resolve(), options.out.resolve()
     made = out / "photos"
-    size = ("--size", "384x384", "--val", 0.01, "--test", 0)
+    size = ("--size", "384x384", "--split", "0.99/0.01/0")
     if not (made / "manifest.csv").is_file():
         crack("prepare", "synthetic", "-n", options.pictures, *size, "-o", made)
     real = ["--data", data / "deepcrack", "--data", data / "crack500"]
@@ -72,28 +71,18 @@ def print_transfer(options: argparse.Namespace) -> None:
     rows = {}
     for name in options.names:
         steps = ("--set", f"epoch_samples={options.steps * BATCH}")
-        crack("train", *NETWORK, *steps, *shares[name], "-o", out / name, "--resume")
-        rows[name] = {test: score(out / name, data / test) for test in TESTS}
+        train(out / name, *NETWORK, *steps, *shares[name])
+        rows[name] = {test: pooled_iou(out / name, data / test) for test in TESTS}
     print(f"| trained on | {' | '.join(TESTS)} |\n|---|{'--:|' * len(TESTS)}")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(f'{row[test]:.3f}' for test in TESTS)} |")
     print(json.dumps({"benchmark": "synthetic transfer", "score": "crack IoU, pooled", "steps": options.steps} | rows))
 
 
-def score(run: Path, data: Path) -> float:
-    """Return the crack IoU on the test split, pooled over its pixels, from a report that is made once."""
-    report = run / f"{data.name}.json"
-    if not report.is_file():
-        weights = run / "last.safetensors"
-        report.write_text(crack("eval", data, "--weights", weights, "--threshold", 0.5, "--json"))
-    return float(json.loads(report.read_text())["scores"]["iou"]["pooled"])
-
-
-def crack(*args: object) -> str:
-    """Run one command as a user would and return what it prints."""
-    print("$ crack", *args, file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "cracktool", *map(str, args)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def pooled_iou(run: Path, data: Path) -> float:
+    """Return the crack IoU of the last weights on the test split, pooled over its pixels."""
+    report = score(data, "test", run / "last.safetensors", run / f"{data.name}.json", "--threshold", 0.5)
+    return float(report["scores"]["iou"]["pooled"])
 
 
 def print_rate(pictures: int) -> None:

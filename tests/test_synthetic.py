@@ -451,7 +451,7 @@ def test_prepare_draws_on_each_background_and_keeps_it_in_one_split(tmp_path):
     for number in range(5):
         (photos / f"{number}.png").write_bytes(encode_png(np.roll(striped(90, 120), 40 * number, axis=2)))
     (photos / "note.txt").write_text("no picture")
-    options = PrepareOptions(count=20, size=(48, 64), background=tmp_path / "photos", val=0.2, test=0.2)
+    options = PrepareOptions(count=20, size=(48, 64), background=tmp_path / "photos", split=(0.6, 0.2, 0.2))
     result = prepare("synthetic", None, tmp_path / "out", options=options, jobs=2)
     assert sum(result.counts.values()) == 20
     entries = read_manifest(tmp_path / "out").entries

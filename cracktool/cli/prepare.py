@@ -47,6 +47,9 @@ def prepare(
     line_width: Annotated[float | None, typer.Option(help="Width in px of annotated lines. [1]")] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="How many synthetic pictures.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of synthetic pictures, such as 512x768.")] = None,
+    background: Annotated[
+        Path | None, typer.Option(help="Folder of photos without cracks, to draw synthetic cracks on.")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Cut larger images into square tiles of this side in px.")] = None,
     min_crack_px: Annotated[int, typer.Option(help="Leave out images or tiles with fewer crack pixels.")] = 0,
     keep_empty: Annotated[float, typer.Option(help="Share of those, 0 to 1, that is kept nonetheless.")] = 0.0,
@@ -65,8 +68,8 @@ def prepare(
     Reads the public data sets as they are published, folders of images and masks, and annotations of COCO, LabelMe,
     CVAT, VOC and Supervisely. Crack500 photos are cut into 16 tiles, of which those with more than 1000 crack pixels
     are kept. --tile 512 --min-crack-px 100 --keep-empty 0.1 makes tiles to train with. With --degrade the set is one to
-    score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy is what blurred a photo. Prints the path of
-    the table.
+    score networks that enlarge by 4, such as csbsr_pspnet: kernels/NAME.npy is what blurred a photo. Synthetic sets
+    have lines/NAME.csv for each mask: the centre lines and widths it was made of. Prints the path of the table.
 
     With --check nothing is prepared: prepared sets are looked through for what they show twice and for masks that do
     not fit, such as crack prepare --check data/crack500 data/canal -o sheet.html. Prints a table of findings; the exit
@@ -80,7 +83,8 @@ def prepare(
     if not names:
         raise UsageError("no data set named", remedy="crack prepare --list shows them")
     if check:
-        if any((split, keep_leaks, masks, mask_threshold, invert, label, line_width, count, size, degrade, dry_run)):
+        makes = (count, size, background, degrade, dry_run)
+        if any((split, keep_leaks, masks, mask_threshold, invert, label, line_width, *makes)):
             raise UsageError("--check prepares nothing", remedy="only -o, --jobs and --quiet go with it")
         _check([Path(name) for name in names], out, jobs, quiet)
         return
@@ -102,6 +106,7 @@ def prepare(
         seed=seed,
         count=count,
         size=_parse_size(size),
+        background=background,
         tile=tile,
         min_crack_px=min_crack_px,
         keep_empty=keep_empty,

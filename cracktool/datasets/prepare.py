@@ -36,7 +36,7 @@ from cracktool.manifest import FILE_NAME, Entry, Split, read_manifest, write_man
 
 Progress = Callable[[int, int], None]
 
-_OPTIONS = ("masks", "mask_threshold", "invert", "label", "line_width", "count", "size")
+_OPTIONS = ("masks", "mask_threshold", "invert", "label", "line_width", "count", "size", "background")
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 
 

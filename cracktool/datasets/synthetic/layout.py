@@ -73,7 +73,7 @@ def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
 
     Args:
         source: Not looked at.
-        options: Number, size, seed and backgrounds of the pictures, and the shares of val and test.
+        options: Number, size, seed and backgrounds of the pictures.
 
     Raises:
         InputError: The folder of backgrounds is missing or has no picture.
@@ -93,7 +93,8 @@ def _item(index: int, options: SyntheticOptions, photo: Path | None) -> RawItem:
     if photo and options.background:
         group = photo.relative_to(options.background).as_posix()
         source += f", on {group}"
-    return RawItem(name=name, group=group, source=source, read=partial(_read, name, index, options, photo))
+    read = partial(_read, name, index, options, photo)
+    return RawItem(name=name, group=group, source=source, read=read, shape_hw=options.size)
 
 
 def _read(name: str, index: int, options: SyntheticOptions, photo: Path | None) -> tuple[Image, Mask, dict[str, bytes]]:
