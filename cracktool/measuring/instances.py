@@ -1,0 +1,162 @@
+"""Cracks from parts of a mask: parts whose ends face each other are one crack; its main way, and what type it is.
+
+Lines in, groups and names out; knows nothing about masks, photos or widths of profiles.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial import cKDTree
+
+from cracktool.measuring.components import Floats, Ints
+
+
+class Kind(StrEnum):
+    """What a crack looks like, by the first rule that holds.
+
+    Attributes:
+        PATCH: Shorter than twice its width: a spot, or a mask that is one blob; it has no direction.
+        NETWORK: Two or more independent loops: alligator, block or map cracking.
+        BRANCHED: A junction, and less than 80 % of the length on the main way.
+        LONGITUDINAL: Its mean direction is within 20 degrees of the reference (AASHTO R 85).
+        TRANSVERSE: Within 20 degrees of the perpendicular to the reference.
+        DIAGONAL: Any other.
+    """
+
+    PATCH = "patch"
+    NETWORK = "network"
+    BRANCHED = "branched"
+    LONGITUDINAL = "longitudinal"
+    TRANSVERSE = "transverse"
+    DIAGONAL = "diagonal"
+
+
+_ALONG = 20.0  # degrees from the reference that still count as along it
+_MAIN_SHARE = 0.8
+_ROUND = 2.0  # times its width: a shorter crack has no direction
+
+
+def name_kind(
+    *, length: float, main_length: float, width: float, junctions: int, loops: int, angle: float, reference: float
+) -> Kind:
+    """Return the type of a crack by the rules of `Kind`.
+
+    Args:
+        length: Of all branches, px.
+        main_length: Of the main way, px.
+        width: Mean width of the mask, px.
+        junctions: Points where three or more branches meet.
+        loops: Independent closed ways.
+        angle: Mean direction, degrees as in `polylines.orientation`.
+        reference: Direction of the road or wall, same convention: 90 for upright in the picture.
+    """
+    if length < _ROUND * width or not np.isfinite(angle):
+        return Kind.PATCH
+    if loops >= 2:
+        return Kind.NETWORK
+    if junctions and main_length < _MAIN_SHARE * length:
+        return Kind.BRANCHED
+    off = abs((angle - reference + 90) % 180 - 90)
+    if off <= _ALONG:
+        return Kind.LONGITUDINAL
+    return Kind.TRANSVERSE if off >= 90 - _ALONG else Kind.DIAGONAL
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Free ends of lines.
+
+    Args:
+        points: float64 (N, 2), px.
+        outward: Unit vectors (N, 2) that lead on beyond the ends.
+        part: Part of the mask that each end belongs to, (N,).
+    """
+
+    points: Floats
+    outward: Floats
+    part: Ints
+
+
+def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[int, int]]:
+    """Return pairs of ends of different parts that face each other, nearest first; each end and each two parts once.
+
+    Args:
+        ends: Free ends.
+        reach: Widest gap in px; 0 finds none.
+        angle: Degrees by which either end may point away from the other one.
+
+    Example:
+        >>> two = Ends(np.array([[0.0, 9], [0, 14]]), np.array([[0.0, 1], [0, -1]]), np.array([0, 1]))
+        >>> facing_ends(two, reach=6)
+        [(0, 1)]
+    """
+    if reach <= 0 or len(ends.points) < 2:
+        return []
+    pairs = cKDTree(ends.points).query_pairs(reach, output_type="ndarray")
+    one, two = pairs[ends.part[pairs[:, 0]] != ends.part[pairs[:, 1]]].T
+    gap = ends.points[two] - ends.points[one]
+    distance = np.hypot(gap[:, 0], gap[:, 1])
+    # Ends that touch or overlap by a pixel have no direction between them: they must point against each other then.
+    direction = np.where(distance[:, None] > 1.5, gap / np.maximum(distance, 1e-9)[:, None], ends.outward[one])
+    limit = np.cos(np.radians(angle))
+    facing = ((ends.outward[one] * direction).sum(axis=1) >= limit) & (
+        (ends.outward[two] * -direction).sum(axis=1) >= limit
+    )
+    chosen: list[tuple[int, int]] = []
+    used: set[int] = set()
+    linked: set[tuple[int, int]] = set()
+    for at in np.flatnonzero(facing)[np.argsort(distance[facing], kind="stable")].tolist():
+        a, b = int(one[at]), int(two[at])
+        parts = (min(int(ends.part[a]), int(ends.part[b])), max(int(ends.part[a]), int(ends.part[b])))
+        if a in used or b in used or parts in linked:
+            continue
+        chosen.append((a, b))
+        used |= {a, b}
+        linked.add(parts)
+    return chosen
+
+
+def group_parts(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Return the parts 0 to `count` - 1 as groups that `pairs` of parts connect, in the order of their lowest part."""
+    one, two = np.array(pairs, np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(one)), (one, two)), shape=(count, count))
+    groups: dict[int, list[int]] = defaultdict(list)
+    if count:
+        for part, label in enumerate(connected_components(links, directed=False)[1].tolist()):
+            groups[label].append(part)
+    return sorted(groups.values())
+
+
+def main_way(edges: Sequence[tuple[int, int, float]]) -> tuple[float, int, int]:
+    """Return the length of the longest of the shortest ways between nodes, and the two nodes.
+
+    Found by two sweeps, which is exact where there is no loop.
+
+    Args:
+        edges: (node, node, length) of each branch, in any unit; at least one.
+    """
+    nodes, at = np.unique([edge[:2] for edge in edges], return_inverse=True)
+    at = at.reshape(-1, 2)
+    lengths = np.maximum([edge[2] for edge in edges], 1e-9)
+    # Of several branches between two nodes the shortest counts; a sparse array would add them up.
+    best: dict[tuple[int, int], float] = {}
+    for (one, two), cost in zip(np.sort(at, axis=1).tolist(), lengths.tolist(), strict=True):
+        best[one, two] = min(cost, best.get((one, two), np.inf))
+    ends = np.array(list(best), np.int64)
+    graph = coo_array((list(best.values()), (ends[:, 0], ends[:, 1])), shape=(len(nodes), len(nodes))).tocsr()
+
+    def farthest(node: int) -> tuple[int, float]:
+        distance = dijkstra(graph, directed=False, indices=node)
+        distance[~np.isfinite(distance)] = -1
+        return int(distance.argmax()), float(distance.max())
+
+    first, _ = farthest(int(at[np.argmax(lengths), 0]))
+    last, longest = farthest(first)
+    return longest, int(nodes[first]), int(nodes[last])

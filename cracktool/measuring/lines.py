@@ -1,0 +1,124 @@
+"""Centre lines of a mask: skeletons made smooth and led to the tips, with the nodes they run between.
+
+Joins components, skeletons, graphs and polylines; knows nothing about photos, widths of profiles or units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cracktool.images import Mask
+from cracktool.measuring.components import Components, Floats
+from cracktool.measuring.graph import Branch, trace_graphs
+from cracktool.measuring.instances import Ends
+from cracktool.measuring.polylines import length, resample, smooth
+from cracktool.measuring.skeleton import Skeleton, thin
+
+_SMOOTHING = 2.0  # px: takes the staircase out of a line of any direction
+_SMOOTHING_SHARE = 0.35  # of the half width: the skeleton of a wide crack follows its ragged edges
+
+
+@dataclass(eq=False)
+class Line:
+    """A piece of centre line between two nodes.
+
+    Args:
+        part: Number of the part of the mask it belongs to.
+        points: float64 (N, 2), N >= 2, rows (y, x) in px of the photo, at even distances.
+        half_width: Of the mask at the points by its distance transform, px, (N,).
+        nodes: What it starts and ends at: equal numbers mean the same place.
+        free: Whether it starts and ends at a free tip, not at a junction.
+    """
+
+    part: int
+    points: Floats
+    half_width: Floats
+    nodes: tuple[int, int]
+    free: tuple[bool, bool]
+
+
+def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) -> tuple[list[Line], dict[int, int]]:
+    """Return the centre lines of the kept parts, and how many independent loops each part has.
+
+    Args:
+        mask: bool (H, W), True on crack; a memory map will do.
+        components: Its parts.
+        keep: Which parts are wanted, bool (count,).
+        spacing: Distance of points in px.
+    """
+    lines: list[Line] = []
+    loops: dict[int, int] = {}
+    names: dict[tuple[int, int], int] = {}
+    for number, skeleton in enumerate(thin(mask, components, keep)):
+        for part, graph in trace_graphs(skeleton).items():
+            degree = graph.degree
+            loops[part] = graph.loops
+            for branch in graph.branches:
+                nodes = [names.setdefault((number, node), len(names)) for node in (branch.start, branch.end)]
+                free = (degree[branch.start] == 1, degree[branch.end] == 1)
+                points, half_width = _smoothed(skeleton, branch)
+                lines.append(Line(part, points, half_width, (nodes[0], nodes[1]), free))
+    _reach_tips(lines, components)
+    for line in lines:
+        even = resample(line.points, spacing)
+        at = np.linspace(0, len(line.half_width) - 1, len(even))
+        line.half_width = np.interp(at, np.arange(len(line.half_width)), line.half_width)
+        line.points = even
+    return lines, loops
+
+
+def free_ends(lines: Iterable[Line]) -> tuple[Ends, list[tuple[Line, int]]]:
+    """Return the free ends of lines, and of which line each is the start (0) or the end (1)."""
+    owners = [(line, side) for line in lines for side in (0, 1) if line.free[side]]
+    points = np.array([line.points[-side] for line, side in owners]).reshape(-1, 2)
+    outward = np.array([_outward(line, side) for line, side in owners]).reshape(-1, 2)
+    return Ends(points, outward, np.array([line.part for line, _ in owners], np.int64)), owners
+
+
+def _smoothed(skeleton: Skeleton, branch: Branch) -> tuple[Floats, Floats]:
+    """Return points at 1 px and half widths there, px of the photo."""
+    raw = skeleton.to_photo(branch.path)
+    points = resample(raw, 1.0)
+    at = np.linspace(0, len(raw) - 1, len(points))
+    half_width = np.interp(at, np.arange(len(raw)), branch.half_width)
+    sigma = max(_SMOOTHING * skeleton.factor, _SMOOTHING_SHARE * float(np.median(half_width)))
+    if branch.start == branch.end:
+        points[-1] = points[0]  # bit for bit, which is how a closed line is known
+    return smooth(points, sigma), half_width
+
+
+def _outward(line: Line, side: int) -> Floats:
+    """Return the unit vector that leads on beyond a tip, from a stretch as long as the crack is wide."""
+    tip = line.points[-side]
+    step = length(line.points) / (len(line.points) - 1)
+    back = max(1, round(max(5.0, 2 * float(np.median(line.half_width))) / max(step, 1e-9)))
+    inner = line.points[min(back, len(line.points) - 1) if side == 0 else max(-1 - back, -len(line.points))]
+    along = tip - inner
+    norm = float(np.hypot(*along))
+    return along / norm if norm else np.array([0.0, 1.0 if side else -1.0])
+
+
+def _reach_tips(lines: list[Line], components: Components) -> None:
+    """Lead each free end straight on to the edge of the mask: thinning ends about one half width before it."""
+    ends, owners = free_ends(lines)
+    if not owners:
+        return
+    reach = np.array([1.5 * float(line.half_width.max()) + 3 for line, _ in owners])
+    steps = np.arange(0.25, reach.max() + 0.25, 0.25)
+    inside = np.ones(len(owners), np.bool_)
+    distance = np.zeros(len(owners))
+    for step in steps:
+        active = np.flatnonzero(inside & (step <= reach))
+        if not len(active):
+            break
+        place = np.rint(ends.points[active] + step * ends.outward[active]).astype(np.int64)
+        on = components.part_at(place) == ends.part[active]
+        inside[active[~on]] = False
+        distance[active[on]] = step
+    for (line, side), tip, far, outward in zip(owners, ends.points, distance, ends.outward, strict=True):
+        if far:
+            added = [tip + far * outward]
+            line.points = np.concatenate([line.points, added] if side else [added, line.points])
