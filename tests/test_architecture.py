@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ FLOORS = {
     "metrics": 2,
     "overlay": 2,
     "manifest": 2,
+    "measuring": 2,
     "degradation": 2,
     "device": 3,
     "losses": 3,
@@ -48,14 +50,16 @@ HOMES = {  # heavy dependency -> floors or modules that may import it
     "onnxscript": {"export"},
     "onnxruntime": {"export", "inference.network"},
     "matplotlib": {"report"},
-    "scipy": {"metrics", "datasets.cfd"},
-    "skimage": {"metrics", "losses", "training.pseudo"},
+    "scipy": {"metrics", "datasets.cfd", "measuring"},
+    "skimage": {"metrics", "losses", "training.pseudo", "measuring.skeleton"},
+    "rasterio": {"measuring.scale_sources"},
     "typer": {"cli"},
     "rich": {"cli"},
     "tqdm": {"cli"},
 }
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     paths = sorted(PACKAGE.rglob("*.py"))
     return {
@@ -112,6 +116,8 @@ def test_imports_point_down(name):
         ("models.unet", "import timm.layers"),
         ("training", "from tqdm import tqdm"),
         ("metrics", "from cracktool import weights"),
+        ("measuring.widths", "import torch"),
+        ("measuring.measure", "from cracktool.inference import load_predictor"),
     ],
 )
 def test_a_planted_violation_is_caught(name, line):
@@ -138,6 +144,7 @@ def test_help_imports_nothing_heavy():
     heavy = "{'torch', 'numpy', 'cv2', 'PIL', 'matplotlib', 'scipy', 'skimage', 'timm'}"
     code = f"""
 import sys
+from functools import cache
 from cracktool import cli
 sys.argv = ['crack', '--help']
 try:

@@ -64,10 +64,18 @@ class Components:
         """Return the number of the part at crack pixels (N, 2), rows (y, x); -1 where there is no crack."""
         if not len(self.row):
             return np.full(len(pixels), -1, np.int64)
-        stride = self.shape_hw[1] + 1
-        run = np.searchsorted(self.row * stride + self.start, pixels[:, 0] * stride + pixels[:, 1], "right") - 1
+        run = self._run_before(pixels)
         inside = (run >= 0) & (self.row[run] == pixels[:, 0]) & (pixels[:, 1] < self.stop[run])
         return np.where(inside, self.part[run], -1)
+
+    def part_around(self, pixels: Ints) -> Ints:
+        """Return the number of the part at pixels (N, 2) that are crack or in a hole of it: that of the run before."""
+        return self.part[self._run_before(pixels)]
+
+    def _run_before(self, pixels: Ints) -> Ints:
+        stride = self.shape_hw[1] + 1
+        starts = self.row * stride + self.start
+        return np.searchsorted(starts, pixels[:, 0] * stride + pixels[:, 1], "right") - 1
 
     def coarse(self, part: int, factor: int) -> Mask:
         """Return one part cut to its box and shrunk: a cell of `factor` x `factor` px is crack where any pixel is."""
@@ -124,7 +132,7 @@ def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> tuple[Ints, Int
     """Return the pairs of runs of neighbouring rows that touch, corners included."""
     stride = width + 3
     begins, ends = row * stride + start, row * stride + stop
-    # Of the next row, those from the first that ends at or behind my start to the last that starts at or before my stop.
+    # In the next row: from the first run that ends at or behind my start to the last that starts at or before my stop.
     first = np.searchsorted(ends, (row + 1) * stride + start, "left")
     last = np.searchsorted(begins, (row + 1) * stride + stop, "right")
     count = np.maximum(last - first, 0)

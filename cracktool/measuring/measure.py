@@ -327,9 +327,11 @@ def _assemble(
             sum(loops[part] for part in members),
             reference,
         )
-        top, left, bottom, right = (*box[:, :2].min(axis=0).tolist(), *box[:, 2:].max(axis=0).tolist())
-        anchor = (int(anchors[members[0], 0]), int(anchors[members[0], 1]))
-        cracks.append(replace(crack, id=number, anchor=anchor, box=(top, left, bottom, right)))
+        top, left = box[:, :2].min(axis=0)
+        bottom, right = box[:, 2:].max(axis=0)
+        y, x = anchors[members[0]]
+        place = (int(top), int(left), int(bottom), int(right))
+        cracks.append(replace(crack, id=number, anchor=(int(y), int(x)), box=place))
     return cracks
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 Float32s = npt.NDArray[np.float32]
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
 _ROUNDS = (8, 6, 6)  # steps between which the noise is estimated anew
+_EDGE_STD = 0.1  # px of width: edges are ragged, and one profile meets them at one place
 _HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
 _STILL = 0.003  # steps of px and logarithms
 _TAIL = np.array([0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429], np.float32)
@@ -151,8 +152,10 @@ def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25)
 
     correlation = prior.correlation
     if len(fit.similarity) >= least:
-        alike = float(np.clip(fit.similarity.mean(), 0.0, 0.7))
-        correlation = (1 + alike) / (1 - alike)  # of noise in which each sample resembles the one before it, AR(1)
+        # Noise of which each sample resembles the one before it, AR(1). The fit has taken a part of the likeness away:
+        # about the number of parameters over twice the number of samples.
+        alike = float(np.clip(fit.similarity.mean() + 0.12, 0.0, 0.75))
+        correlation = (1 + alike) / (1 - alike)
     return Prior(
         depth=narrowed(fit.depth, fit.depth_std, prior.depth, 0.1),
         blur=narrowed(fit.blur, fit.blur_std, prior.blur, 0.15),
@@ -179,8 +182,7 @@ def _fit_chunk(
         theta = _descend(theta, y, s, scale, mean, precision, rounds)
         residual = _linearise(theta, y, s, use, mean, precision)[3]
         noise = _spread(residual, use, noise)
-    product = (residual[:, 1:] * residual[:, :-1] * use[:, 1:] * use[:, :-1]).sum(axis=1)
-    similarity = product / np.maximum((residual**2 * use).sum(axis=1), 1e-9)
+    similarity = _similarity(residual * use)
     # A real crack is no rectangle: where its edges and floor fit worse than the background, they set the noise.
     reach = np.exp(theta[:, [_W]]) / 2 + 2 * np.exp(theta[:, [_SIGMA]])
     core = use * (np.abs(s - theta[:, [_C]]) < reach)
@@ -188,7 +190,9 @@ def _fit_chunk(
     scale = use / (np.maximum(noise, misfit) * np.sqrt(prior.correlation))[:, None]
     _, normal, _, _ = _linearise(theta, y, s, scale, mean, precision)
     variance = np.einsum("nii->ni", np.linalg.inv(normal.astype(np.float64)))
-    return theta, np.sqrt(np.maximum(variance, 0)).astype(np.float32), noise, similarity.astype(np.float32)
+    std = np.sqrt(np.maximum(variance, 0))
+    std[:, _W] = np.hypot(std[:, _W], _EDGE_STD * np.exp(-theta[:, _W]))
+    return theta, std.astype(np.float32), noise, similarity
 
 
 def _descend(
@@ -245,9 +249,10 @@ def _linearise(
 ) -> tuple[Float32s, Float32s, Float32s, Float32s]:
     """Return cost (n,), normal matrix (n, 6, 6), downhill gradient (n, 6) and residuals (n, S) at `theta`."""
     b0, b1, c, log_w, log_sigma, log_r = (theta[:, [column]] for column in range(6))
-    half, sigma, r = np.exp(log_w) / 2, np.exp(log_sigma), np.exp(log_r)
+    half, sigma, r = np.exp(log_w) / np.float32(2), np.exp(log_sigma), np.exp(log_r)
     centred = s - c
-    u, v = (centred + half) / sigma, (centred - half) / sigma
+    u: Float32s = (centred + half) / sigma
+    v: Float32s = (centred - half) / sigma
     at_u, at_v = _density(u), _density(v)
     covered = _normal(u, at_u) - _normal(v, at_v)
     depth = r * b0
@@ -285,6 +290,12 @@ def _normal(x: Float32s, density: Float32s) -> Float32s:
     t = 1 / (1 + np.float32(0.2316419) * np.abs(x))
     tail = density * t * (_TAIL[0] + t * (_TAIL[1] + t * (_TAIL[2] + t * (_TAIL[3] + t * _TAIL[4]))))
     return np.asarray(np.where(x > 0, 1 - tail, tail), np.float32)
+
+
+def _similarity(residual: Float32s) -> Float32s:
+    """Return the correlation of neighbouring residuals (n, S), (n,)."""
+    product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
+    return np.asarray(product / np.maximum((residual * residual).sum(axis=1), 1e-9), np.float32)
 
 
 def _solve(normal: Float32s, gradient: Float32s, damping: Float32s) -> Float32s:

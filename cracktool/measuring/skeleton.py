@@ -40,7 +40,7 @@ class Skeleton:
 
     def to_photo(self, points: Floats) -> Floats:
         """Return points (N, 2) in px of the photo, where the centre of the upper left pixel is (0, 0)."""
-        return (points + 0.5) * self.factor - 0.5 + np.array(self.origin)
+        return np.asarray((points + 0.5) * self.factor - 0.5 + np.array(self.origin), np.float64)
 
 
 def thin(mask: Mask, components: Components, keep: Mask) -> list[Skeleton]:
@@ -67,8 +67,8 @@ def thin(mask: Mask, components: Components, keep: Mask) -> list[Skeleton]:
         found.append((pixels, half_width))
     pixels = np.concatenate([np.zeros((0, 2), np.int64), *(each for each, _ in found)])
     half_width = np.concatenate([np.zeros(0), *(each for _, each in found)])
-    part = components.part_at(pixels)
-    usual = (part >= 0) & keep[part] & ~wide[part]  # -1: the pixel fills a hole
+    part = components.part_around(pixels)
+    usual = keep[part] & ~wide[part]
     order = np.lexsort((pixels[usual, 1], pixels[usual, 0]))
     skeletons = [Skeleton(pixels[usual][order], half_width[usual][order], part[usual][order])]
     return skeletons + [_thin_coarse(components, int(number)) for number in np.flatnonzero(wide & keep)]
@@ -92,17 +92,21 @@ def _thin_tile(mask: Mask, top: int, left: int) -> tuple[Ints, Floats, Ints]:
         widest, where = np.unique(labels[core], return_index=True)
         too_wide = np.argwhere(core)[where] + first
         crop[np.isin(labels, widest)] = 0
-    pixels = np.argwhere(skeletonize(crop.view(np.bool_)))
+    pixels = np.argwhere(_skeletonize(crop.view(np.bool_)))
     half_width = distance[pixels[:, 0], pixels[:, 1]] - 0.5  # from the pixel's centre to the edge of the crack
     pixels = pixels + first
     inside = ((pixels >= [top, left]) & (pixels < [top + _TILE, left + _TILE])).all(axis=1)
     return pixels[inside], half_width[inside].astype(np.float64), too_wide
 
 
+def _skeletonize(mask: Mask) -> Mask:
+    return np.asarray(skeletonize(mask), np.bool_)  # type: ignore[no-untyped-call]
+
+
 def _fill_holes(crop: cv2.typing.MatLike) -> None:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - crop, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= _HOLE
-    small[0] = False  # the crack itself
+    small[[0, labels[0, 0]]] = False  # the crack itself, and what lies around it
     if small.any():
         crop[small[labels]] = 1
 
@@ -119,6 +123,6 @@ def _thin_coarse(components: Components, part: int) -> Skeleton:
         factor *= 2
     _fill_holes(cells)
     distance = cv2.distanceTransform(cells, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    pixels = np.argwhere(skeletonize(cells.view(np.bool_)))
+    pixels = np.argwhere(_skeletonize(cells.view(np.bool_)))
     half_width = (distance[pixels[:, 0], pixels[:, 1]].astype(np.float64) - 0.5) * factor
     return Skeleton(pixels - 1, half_width, np.full(len(pixels), part), factor, (top, left))

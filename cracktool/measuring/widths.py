@@ -78,7 +78,11 @@ class Widths:
     def __getitem__(self, chosen: slice | npt.NDArray[np.bool_] | Ints) -> Widths:
         """Return the widths at some of the points."""
         return Widths(
-            *(each[chosen] for each in (self.mask_width, self.width, self.log_std, self.verdict, self.offset))
+            mask_width=self.mask_width[chosen],
+            width=self.width[chosen],
+            log_std=self.log_std[chosen],
+            verdict=self.verdict[chosen],
+            offset=self.offset[chosen],
         )
 
 
@@ -144,9 +148,8 @@ def measure_widths(
 
 
 def _empty(count: int) -> Widths:
-    return Widths(
-        *(np.zeros(count, np.float32) for _ in range(3)), np.zeros(count, np.uint8), np.zeros(count, np.float32)
-    )
+    mask_width, width, log_std, offset = np.zeros((4, count), np.float32)
+    return Widths(mask_width=mask_width, width=width, log_std=log_std, verdict=np.zeros(count, np.uint8), offset=offset)
 
 
 def _joined(fits: list[ProfileFit]) -> ProfileFit:
@@ -185,7 +188,7 @@ def _sample(
         tile = points[chosen] // _TILE
         order = np.lexsort((tile[:, 1], tile[:, 0]))
         cuts = np.flatnonzero(np.any(np.diff(tile[order], axis=0), axis=1)) + 1
-        offsets = step * np.arange(-reach, reach + 1)
+        offsets = step * np.arange(-reach, reach + 1, dtype=np.float64)
         for members in np.split(order, cuts):
             at, across = points[chosen[members]], normals[chosen[members]]
             share[members], levels = _sample_tile(photo, mask, at, across, offsets)
@@ -219,7 +222,7 @@ def _sample_tile(
     if photo is None:
         return share, np.zeros((len(points), 0), np.float32)
     piece = photo[window]
-    return share, sampled(piece if piece.ndim == 2 else cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY))
+    return share, sampled(piece if piece.ndim == 2 else np.asarray(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY), np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
