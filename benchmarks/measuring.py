@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -134,24 +135,28 @@ def speed() -> dict[str, float]:
     }
 
 
-def show(rows: list[dict[str, float | str]]) -> None:
-    """Print rows as a table."""
-    print("  ".join(f"{key:>12}" for key in rows[0]))
+def show(rows: Iterable[dict[str, float | str]]) -> list[dict[str, float | str]]:
+    """Print rows as a table while they come, and return them."""
+    shown: list[dict[str, float | str]] = []
     for row in rows:
-        print("  ".join(f"{cell:>12}" if isinstance(cell, str | int) else f"{cell:>12.3f}" for cell in row.values()))
+        if not shown:
+            print("  ".join(f"{key:>12}" for key in row))
+        cells = [f"{cell:>12}" if isinstance(cell, str | int) else f"{cell:>12.3f}" for cell in row.values()]
+        print("  ".join(cells), flush=True)
+        shown.append(row)
+    return shown
 
 
 def main() -> None:
     """Measure and print."""
-    drawn = [drawn_row("straight", width, blur) for blur in BLURS for width in WIDTHS]
-    drawn += [drawn_row(name, width, 1.0) for name in ("sinusoid", "arc") for width in (1.0, 2.0, 4.0, 8.0)]
-    show(drawn)
-    real = profile_rows(Path(sys.argv[1])) if len(sys.argv) > 1 else []
-    if real:
+    plan = [("straight", width, blur) for blur in BLURS for width in WIDTHS]
+    plan += [(name, width, 1.0) for name in ("sinusoid", "arc") for width in (1.0, 2.0, 4.0, 8.0)]
+    drawn = show(drawn_row(*each) for each in plan)
+    real = []
+    if len(sys.argv) > 1:
         print("published mean absolute errors: rectangle 0.36, intersection 0.71, parabola 1.04 px")
-        show(real)
-    taken = speed()
-    show([taken])
+        real = show(profile_rows(Path(sys.argv[1])))
+    (taken,) = show([speed()])
     print(json.dumps({"benchmark": "measuring", "drawn": drawn, "profiles": real, "speed": taken}))
 
 

@@ -87,7 +87,7 @@ def test_shallow_cracks_are_measured_by_their_own_depth():
 
 
 @pytest.mark.parametrize("width", [1.0, 3.0, 9.0])
-@pytest.mark.parametrize("line", [straight(88), sinusoid(8, 60, 85), arc(34, 180)], ids=["straight", "sinusoid", "arc"])
+@pytest.mark.parametrize("line", [straight(88), sinusoid(8, 80, 85), arc(34, 180)], ids=["straight", "sinusoid", "arc"])
 def test_lengths_of_masks(width, line):
     wrong = []
     for angle in ANGLES[::4]:

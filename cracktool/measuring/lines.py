@@ -20,6 +20,7 @@ from cracktool.measuring.skeleton import Skeleton, thin
 _SMOOTHING = 2.0  # px: takes the staircase out of a line of any direction
 _SMOOTHING_SHARE = 0.35  # of the half width: the skeleton of a wide crack follows its ragged edges
 _BLUNT = 0.6  # half width over distance from the tip: towards a corner it grows by 0.7, along a wedge by less
+_HAIRLINE = 2.5  # px; shorter cuts would leave more to a straight guess than the skeleton is wrong by
 
 
 @dataclass(eq=False)
@@ -113,7 +114,8 @@ def _trim(line: Line) -> None:
     for side, half_width in enumerate((line.half_width, line.half_width[::-1])):
         beyond = half_width + 0.5 < _BLUNT * distance
         if line.free[side] and beyond.any():
-            cut[side] = max(int(np.argmax(beyond)) - 1, 0)
+            far = int(np.argmax(beyond)) - 1
+            cut[side] = far if distance[far] >= _HAIRLINE else 0
     if len(line.points) > 2 * sum(cut) + 4:
         kept = slice(cut[0], len(line.points) - cut[1])
         line.points, line.half_width = line.points[kept], line.half_width[kept]

@@ -188,7 +188,7 @@ def measure(
     severity: SeverityProfile | None = None,
     bridge: float = 12.0,
     min_length: float = 8.0,
-    spacing: float = 2.0,
+    spacing: float = 3.0,
     reference: float = 90.0,
 ) -> Measurements:
     """Measure the cracks of a photo.
@@ -265,14 +265,15 @@ def _measure_lines(photo: Image | None, mask: Mask, lines: list[Line]) -> list[C
     half_width = np.concatenate([line.half_width for line in lines])
     unsuited = np.concatenate([_unsuited(line) for line in lines])
     widths = measure_widths(photo, mask, points, normals, half_width, unsuited)
-    offset = np.clip(widths.offset, -half_width - 1, half_width + 1)[:, None] * normals
+    middle = np.where(unsuited == Verdict.MEASURED, widths.offset, 0)  # at a junction it is that of two branches
+    offset = np.clip(middle, -half_width - 1, half_width + 1)[:, None] * normals
     result = []
     first = 0
     for line in lines:
         here = slice(first, first + len(line.points))
         first = here.stop
         moved = line.points.copy()
-        moved[1:-1] += smooth(offset[here], 2.0)[1:-1]
+        moved[1:-1] += smooth(offset[here], 1.0)[1:-1]
         result.append(CrackLine(points=moved, widths=widths[here], nodes=line.nodes))
     return result
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 Float32s = npt.NDArray[np.float32]
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
-_ROUNDS = (8, 6, 6)  # steps between which the noise is estimated anew
+_ROUNDS = (7, 6)  # steps between which the noise is estimated anew
 _EDGE_STD = 0.1  # px of width: edges are ragged, and one profile meets them at one place
 _HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
 _STILL = 0.003  # steps of px and logarithms
@@ -226,8 +226,8 @@ def _start(
     """Return first parameters and noise: background from the flanks, width from the missing light."""
     flank = valid & (np.abs(s) > expected[:, None] / 2 + 1.5)
     flank[flank.sum(axis=1) < 4] = valid[flank.sum(axis=1) < 4]
-    background = np.nanmedian(np.where(flank, y, np.nan), axis=1)
-    spread = 1.48 * np.nanmedian(np.where(flank, np.abs(y - background[:, None]), np.nan), axis=1)
+    background = _median(y, flank)
+    spread = 1.48 * _median(np.abs(y - background[:, None]), flank)
     middle = valid & ~flank
     # Somewhat off the middle costs a little, so that of two dark lines the one in the middle is taken.
     dark = np.where(middle, background[:, None] - y - 0.5 * np.abs(s), 0)
@@ -242,6 +242,14 @@ def _start(
     theta[:, _W] = np.log(np.clip(missing / (depth * background), 0.2, 2 * expected + 2))
     theta[:, _SIGMA], theta[:, _R] = np.log(prior.blur[0]), np.log(depth)
     return theta, np.maximum(spread, 3).astype(np.float32)
+
+
+def _median(values: Float32s, chosen: npt.NDArray[np.bool_]) -> Float32s:
+    """Return the upper median of the chosen values of each row; 0 where none is."""
+    ordered = np.sort(np.where(chosen, values, np.float32(np.inf)), axis=1)
+    count = chosen.sum(axis=1)
+    middle = ordered[np.arange(len(values)), count // 2]
+    return np.asarray(np.where(count > 0, middle, 0), np.float32)
 
 
 def _linearise(

@@ -18,9 +18,10 @@ from cracktool.measuring.components import Floats, Ints
 from cracktool.measuring.profiles import Float32s, Prior, ProfileFit, fit_profiles, learn_prior
 
 _TILE = 256  # px; points of a tile are sampled together
-_REACHES = (9, 11, 14, 18, 24, 32, 44, 60, 80)  # samples to either side
+_REACHES = (11, 16, 26, 45, 80)  # samples to either side
+_TOGETHER = 300  # profiles that are worth a reach of their own
 _FLANK = 6.0  # px of background wanted on either side of the mask
-_LEARN = 1500  # profiles that the photo's own prior is learnt from, at most
+_LEARN = 200  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
 _Z95 = 1.959964
 
@@ -173,14 +174,15 @@ def _fits(
 def _sample(
     photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats
 ) -> Iterator[_Profiles]:
-    """Yield the profiles of all points, those of equal reach together."""
+    """Yield the profiles of all points, those of similar reach together."""
     wanted = 1.4 * half_width + _FLANK + 2
-    for number, reach in enumerate(_REACHES):
-        low = _REACHES[number - 1] if number else -np.inf
-        high = reach if number < len(_REACHES) - 1 else np.inf
-        chosen = np.flatnonzero((wanted > low) & (wanted <= high))
-        if not len(chosen):
-            continue
+    left = np.argsort(wanted, kind="stable")
+    for limit in (*_REACHES, np.inf):
+        count = int(np.searchsorted(wanted[left], limit, "right"))
+        if not count or (count < min(_TOGETHER, len(left)) and limit < _REACHES[-1]):
+            continue  # a call costs as much as some hundred profiles that are longer than they need be
+        chosen, left = left[:count], left[count:]
+        reach = int(min(limit, _REACHES[-1]))
         step = max(1.0, float(wanted[chosen].max()) / reach)
         size = 2 * reach + 1
         share = np.empty((len(chosen), size), np.float32)
