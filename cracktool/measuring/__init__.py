@@ -5,8 +5,9 @@ Arrays in, dataclasses out; tables, maps and pages are made from them elsewhere.
 
 from __future__ import annotations
 
+from cracktool.measuring.cracks import Crack, CrackLine, Measurements, Size, WidthSummary
 from cracktool.measuring.instances import Kind
-from cracktool.measuring.measure import Crack, CrackLine, Measurements, Size, WidthSummary, measure
+from cracktool.measuring.measure import measure
 from cracktool.measuring.scale import Scale, agree_on, given_scale
 from cracktool.measuring.scale_sources import scale_from_aruco, scale_from_exif, scale_from_geotiff
 from cracktool.measuring.severity import Severity, SeverityProfile, list_severities, read_severity

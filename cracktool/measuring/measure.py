@@ -6,8 +6,7 @@ The one entry of this package; writes no files and knows no networks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,169 +14,17 @@ import numpy.typing as npt
 from cracktool.errors import InputError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Components, Floats, find_components
-from cracktool.measuring.instances import Kind, facing_ends, group_parts, main_way, name_kind
+from cracktool.measuring.cracks import Crack, CrackLine, Measurements
+from cracktool.measuring.instances import facing_ends, group_parts, main_way, name_kind
 from cracktool.measuring.lines import Line, free_ends, trace_lines
 from cracktool.measuring.polylines import length, orientation, smooth, tangents
 from cracktool.measuring.scale import Scale
-from cracktool.measuring.severity import Severity, SeverityProfile
-from cracktool.measuring.widths import Verdict, Widths, measure_widths
+from cracktool.measuring.severity import SeverityProfile
+from cracktool.measuring.sizes import in_mm, polygon_area, size_px
+from cracktool.measuring.widths import Verdict, measure_widths
 
-_Z95 = 1.959964
 _TIP_REACH = 1.5  # px from a tip within which half of what a profile averages lies beyond the crack
 _JUNCTION_REACH = 1.2  # half widths from a junction within which a perpendicular meets another branch
-
-
-@dataclass(frozen=True, kw_only=True)
-class WidthSummary:
-    """Widths of one crack over its measured points, all in one unit.
-
-    Args:
-        mean: Mean over the points, which lie at even distances.
-        median: Median.
-        p95: 95th percentile.
-        max: Largest; of noisy widths it is a little too large.
-        max_at: (y, x) in px of the photo where that is.
-        mean_low: Lower end of the 95 % interval of the mean. Depth and blur are assumed alike along a crack, so errors
-            do not average out: the interval is as wide as that of a typical point.
-        mean_high: Upper end of it.
-        max_low: Lower end of the 95 % interval at the place of the largest.
-        max_high: Upper end of it.
-        points: How many points were measured.
-    """
-
-    mean: float
-    median: float
-    p95: float
-    max: float
-    max_at: tuple[float, float]
-    mean_low: float
-    mean_high: float
-    max_low: float
-    max_high: float
-    points: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """How large a crack is, in px and px2 or in mm and mm2.
-
-    Args:
-        length: Along all its lines, from tip to tip, bridged gaps left out.
-        gaps: Length of the gaps that were bridged.
-        main_length: Along the longest of its ways, gaps included.
-        area: Of its mask.
-        mask_width: Width of the mask, interval of no width.
-        width: Width from the photo; None where no point could be measured.
-        relative_std: Standard deviation of the scale there, as a share of it; part of all intervals. 0 in px.
-    """
-
-    length: float
-    gaps: float
-    main_length: float
-    area: float
-    mask_width: WidthSummary
-    width: WidthSummary | None
-    relative_std: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CrackLine:
-    """A branch of a crack with its widths.
-
-    Args:
-        points: Centre line, float64 (N, 2), N >= 2, rows (y, x) in px of the photo, at even distances.
-        widths: At each point, px.
-        nodes: What it starts and ends at; equal numbers of lines of one photo mean the same junction.
-    """
-
-    points: Floats
-    widths: Widths
-    nodes: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Crack:
-    """One crack.
-
-    Args:
-        id: 1, 2, ... in reading order of the anchors.
-        anchor: (y, x) of its first mask pixel in reading order: names the crack whatever else is found.
-        kind: Its type.
-        lines: Its branches.
-        gaps: Gaps that were bridged, float64 (2, 2) each, rows (y, x) in px.
-        box: Top, left, bottom, right of its mask in px; the last two lie behind the last pixel.
-        px: Its size in pixels.
-        mm: Its size in millimetres; None without a scale.
-        tortuosity: Length of the main way over the distance of its ends, 1 or more; nan for a closed ring.
-        angle: Mean direction in degrees, see `polylines.orientation`.
-        agreement: How strongly its pieces agree in direction, 0 to 1.
-        junctions: Points where three or more branches meet.
-        loops: Independent closed ways.
-        severity: Class by the profile; None without profile, scale or measured width.
-    """
-
-    id: int
-    anchor: tuple[int, int]
-    kind: Kind
-    lines: tuple[CrackLine, ...]
-    gaps: tuple[Floats, ...]
-    box: tuple[int, int, int, int]
-    px: Size
-    mm: Size | None
-    tortuosity: float
-    angle: float
-    agreement: float
-    junctions: int
-    loops: int
-    severity: Severity | None
-
-    @property
-    def measured_share(self) -> float:
-        """Share of the points of its lines where the photo gave a width."""
-        verdicts = np.concatenate([line.widths.verdict for line in self.lines])
-        return float((verdicts == Verdict.MEASURED).mean())
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Measurements:
-    """All cracks of one photo.
-
-    Args:
-        shape_hw: Height and width of the photo in px.
-        cracks: In reading order.
-        scale: From px to mm; None where it is not known.
-        profile: By which severities were given, or None.
-        mask_area: Crack pixels of the mask.
-        specks: Parts of the mask too small to be listed.
-        specks_area: Their pixels.
-        area_mm2: Surface that the photo shows; None without a scale.
-    """
-
-    shape_hw: tuple[int, int]
-    cracks: tuple[Crack, ...]
-    scale: Scale | None
-    profile: SeverityProfile | None
-    mask_area: int
-    specks: int
-    specks_area: int
-    area_mm2: float | None
-
-    @property
-    def percent(self) -> float:
-        """Crack pixels in per cent of the photo."""
-        return 100 * self.mask_area / (self.shape_hw[0] * self.shape_hw[1])
-
-    @property
-    def length_px(self) -> float:
-        """Length of all cracks in px."""
-        return sum(crack.px.length for crack in self.cracks)
-
-    @property
-    def density(self) -> float | None:
-        """Length of all cracks over the surface shown, m per m2; None without a scale."""
-        if self.area_mm2 is None:
-            return None
-        return 1000 * sum(crack.mm.length for crack in self.cracks if crack.mm) / self.area_mm2
 
 
 def measure(
@@ -226,7 +73,7 @@ def measure(
     measured = _measure_lines(photo, mask, lines)
     cracks = _assemble(components, lines, measured, loops, bridge, reference)
     if scale:
-        cracks = [_in_mm(crack, scale, severity) for crack in cracks]
+        cracks = [in_mm(crack, scale, severity) for crack in cracks]
     height, width = components.shape_hw
     corners = np.array([[0, 0], [0, width], [height, width], [height, 0]]) - 0.5
     return Measurements(
@@ -237,7 +84,7 @@ def measure(
         mask_area=int(areas.sum()),
         specks=int((~keep).sum()),
         specks_area=int(areas[~keep].sum()),
-        area_mm2=_polygon_area(scale.to_mm(corners)) if scale else None,
+        area_mm2=polygon_area(scale.to_mm(corners)) if scale else None,
     )
 
 
@@ -350,7 +197,7 @@ def _describe(
     degree = np.unique([line.nodes for line in lines], return_counts=True)[1]
     junctions = int((degree > 2).sum())
     angle, agreement = orientation([line.points for line in lines])
-    px = _size_px(lines, lengths, [points for _, _, points in gaps], main_length, area)
+    px = size_px(lines, lengths, [points for _, _, points in gaps], main_length, area)
     kind = name_kind(
         length=px.length,
         main_length=px.main_length,
@@ -376,97 +223,3 @@ def _describe(
         loops=loops,
         severity=None,
     )
-
-
-def _size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], main_length: float, area: float) -> Size:
-    points = np.concatenate([line.points for line in lines])
-    widths = [line.widths for line in lines]
-    mask_width = np.concatenate([each.mask_width for each in widths]).astype(np.float64)
-    width = np.concatenate([each.width for each in widths]).astype(np.float64)
-    log_std = np.concatenate([each.log_std for each in widths]).astype(np.float64)
-    good = np.isfinite(width)
-    whole = _whole(lines)
-    return Size(
-        length=sum(lengths),
-        gaps=sum(length(gap) for gap in gaps),
-        main_length=main_length,
-        area=area,
-        mask_width=_summary(mask_width[whole], np.zeros(int(whole.sum())), points[whole]),
-        width=_summary(width[good], log_std[good], points[good]) if good.any() else None,
-    )
-
-
-def _whole(lines: Sequence[CrackLine]) -> Mask:
-    """Return which points count for the mask's width: all but tips and junctions, unless there is nothing else."""
-    verdict = np.concatenate([line.widths.verdict for line in lines])
-    whole = (verdict != Verdict.AT_TIP) & (verdict != Verdict.AT_JUNCTION)
-    return np.asarray(whole if whole.any() else np.ones_like(whole), np.bool_)
-
-
-def _summary(width: Floats, log_std: Floats, points: Floats) -> WidthSummary:
-    most = int(width.argmax())
-    mean = float(width.mean())
-    typical = float((width * log_std).mean()) / max(mean, 1e-9)
-    spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
-    return WidthSummary(
-        mean=mean,
-        median=float(np.median(width)),
-        p95=float(np.percentile(width, 95)),
-        max=float(width[most]),
-        max_at=(float(points[most, 0]), float(points[most, 1])),
-        mean_low=mean / float(spread),
-        mean_high=mean * float(spread),
-        max_low=float(width[most] / at_most),
-        max_high=float(width[most] * at_most),
-        points=len(width),
-    )
-
-
-def _in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack:
-    """Return the crack with its size in mm, and its severity."""
-    points = np.concatenate([line.points for line in crack.lines])
-    relative_std = float(scale.relative_std_at(points).mean())
-    per_px = [_width_scale(line, scale) for line in crack.lines]
-    placed = [scale.to_mm(line.points) for line in crack.lines]
-    lengths = [length(each) for each in placed]
-    stretch = sum(lengths) / max(crack.px.length, 1e-9)
-    width = np.concatenate([line.widths.width * each for line, each in zip(crack.lines, per_px, strict=True)]).astype(
-        np.float64
-    )
-    mask_width = np.concatenate(
-        [line.widths.mask_width * each for line, each in zip(crack.lines, per_px, strict=True)]
-    ).astype(np.float64)
-    log_std = np.concatenate([line.widths.log_std for line in crack.lines]).astype(np.float64)
-    good, whole = np.isfinite(width), _whole(crack.lines)
-    size = Size(
-        length=sum(lengths),
-        gaps=sum(length(scale.to_mm(gap)) for gap in crack.gaps),
-        main_length=crack.px.main_length * stretch,
-        area=crack.px.area * float((scale.mm_per_px(points) ** 2).mean()),
-        mask_width=_summary(mask_width[whole], np.full(int(whole.sum()), relative_std), points[whole]),
-        width=_summary(width[good], np.hypot(log_std[good], relative_std), points[good]) if good.any() else None,
-        relative_std=relative_std,
-    )
-    return replace(crack, mm=size, severity=_severity(size.width, severity))
-
-
-def _severity(width: WidthSummary | None, profile: SeverityProfile | None) -> Severity | None:
-    if profile is None or width is None:
-        return None
-    if profile.statistic == "max":
-        return profile.classify(width.max, width.max_low, width.max_high)
-    value = {"mean": width.mean, "median": width.median, "p95": width.p95}[profile.statistic]
-    return profile.classify(value, value * width.mean_low / width.mean, value * width.mean_high / width.mean)
-
-
-def _width_scale(line: CrackLine, scale: Scale) -> Floats:
-    """Return mm per px across the line at its points, (N,)."""
-    normal = tangents(line.points)[:, ::-1] * [1, -1]
-    return np.asarray(
-        np.hypot(*(scale.to_mm(line.points + normal / 2) - scale.to_mm(line.points - normal / 2)).T), np.float64
-    )
-
-
-def _polygon_area(points: Floats) -> float:
-    following = np.roll(points, -1, axis=0)
-    return abs(float((points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]).sum())) / 2

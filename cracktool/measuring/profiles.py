@@ -19,7 +19,7 @@ import numpy.typing as npt
 Float32s = npt.NDArray[np.float32]
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
 _ROUNDS = (7, 6)  # steps between which the noise is estimated anew
-_EDGE_STD = 0.1  # px of width: edges are ragged, and one profile meets them at one place
+_EDGE_STD = 0.05  # px of width: edges are ragged, and one profile meets them at one place
 _HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
 _STILL = 0.003  # steps of px and logarithms
 _TAIL = np.array([0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429], np.float32)
@@ -259,8 +259,8 @@ def _linearise(
     b0, b1, c, log_w, log_sigma, log_r = (theta[:, [column]] for column in range(6))
     half, sigma, r = np.exp(log_w) / np.float32(2), np.exp(log_sigma), np.exp(log_r)
     centred = s - c
-    u: Float32s = (centred + half) / sigma
-    v: Float32s = (centred - half) / sigma
+    u = np.asarray((centred + half) / sigma, np.float32)
+    v = np.asarray((centred - half) / sigma, np.float32)
     at_u, at_v = _density(u), _density(v)
     covered = _normal(u, at_u) - _normal(v, at_v)
     depth = r * b0

@@ -1,0 +1,125 @@
+"""Sizes of cracks: summaries of their points in px, and the same in mm on the surface.
+
+Knows nothing about pixels of masks and photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cracktool.images import Mask
+from cracktool.measuring.components import Floats
+from cracktool.measuring.cracks import Crack, CrackLine, Size, WidthSummary
+from cracktool.measuring.polylines import length, tangents
+from cracktool.measuring.scale import Scale
+from cracktool.measuring.severity import Severity, SeverityProfile
+from cracktool.measuring.widths import Verdict
+
+_Z95 = 1.959964
+
+
+def size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], main_length: float, area: float) -> Size:
+    """Return the size of a crack in px.
+
+    Args:
+        lines: Its branches.
+        lengths: Their lengths.
+        gaps: Bridged gaps, (2, 2) each.
+        main_length: Length of its main way.
+        area: Pixels of its mask.
+    """
+    points = np.concatenate([line.points for line in lines])
+    widths = [line.widths for line in lines]
+    mask_width = np.concatenate([each.mask_width for each in widths]).astype(np.float64)
+    width = np.concatenate([each.width for each in widths]).astype(np.float64)
+    log_std = np.concatenate([each.log_std for each in widths]).astype(np.float64)
+    good = np.isfinite(width)
+    whole = _whole(lines)
+    return Size(
+        length=sum(lengths),
+        gaps=sum(length(gap) for gap in gaps),
+        main_length=main_length,
+        area=area,
+        mask_width=_summary(mask_width[whole], np.zeros(int(whole.sum())), points[whole]),
+        width=_summary(width[good], log_std[good], points[good]) if good.any() else None,
+    )
+
+
+def _whole(lines: Sequence[CrackLine]) -> Mask:
+    """Return which points count for the mask's width: all but tips and junctions, unless there is nothing else."""
+    verdict = np.concatenate([line.widths.verdict for line in lines])
+    whole = (verdict != Verdict.AT_TIP) & (verdict != Verdict.AT_JUNCTION)
+    return np.asarray(whole if whole.any() else np.ones_like(whole), np.bool_)
+
+
+def _summary(width: Floats, log_std: Floats, points: Floats) -> WidthSummary:
+    most = int(width.argmax())
+    mean = float(width.mean())
+    typical = float((width * log_std).mean()) / max(mean, 1e-9)
+    spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
+    return WidthSummary(
+        mean=mean,
+        median=float(np.median(width)),
+        p95=float(np.percentile(width, 95)),
+        max=float(width[most]),
+        max_at=(float(points[most, 0]), float(points[most, 1])),
+        mean_low=mean / float(spread),
+        mean_high=mean * float(spread),
+        max_low=float(width[most] / at_most),
+        max_high=float(width[most] * at_most),
+        points=len(width),
+    )
+
+
+def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack:
+    """Return the crack with its size in mm, and its severity."""
+    points = np.concatenate([line.points for line in crack.lines])
+    relative_std = float(scale.relative_std_at(points).mean())
+    per_px = [_width_scale(line, scale) for line in crack.lines]
+    placed = [scale.to_mm(line.points) for line in crack.lines]
+    lengths = [length(each) for each in placed]
+    stretch = sum(lengths) / max(crack.px.length, 1e-9)
+    width = np.concatenate([line.widths.width * each for line, each in zip(crack.lines, per_px, strict=True)]).astype(
+        np.float64
+    )
+    mask_width = np.concatenate(
+        [line.widths.mask_width * each for line, each in zip(crack.lines, per_px, strict=True)]
+    ).astype(np.float64)
+    log_std = np.concatenate([line.widths.log_std for line in crack.lines]).astype(np.float64)
+    good, whole = np.isfinite(width), _whole(crack.lines)
+    size = Size(
+        length=sum(lengths),
+        gaps=sum(length(scale.to_mm(gap)) for gap in crack.gaps),
+        main_length=crack.px.main_length * stretch,
+        area=crack.px.area * float((scale.mm_per_px(points) ** 2).mean()),
+        mask_width=_summary(mask_width[whole], np.full(int(whole.sum()), relative_std), points[whole]),
+        width=_summary(width[good], np.hypot(log_std[good], relative_std), points[good]) if good.any() else None,
+        relative_std=relative_std,
+    )
+    return replace(crack, mm=size, severity=_severity(size.width, severity))
+
+
+def _severity(width: WidthSummary | None, profile: SeverityProfile | None) -> Severity | None:
+    if profile is None or width is None:
+        return None
+    if profile.statistic == "max":
+        return profile.classify(width.max, width.max_low, width.max_high)
+    value = {"mean": width.mean, "median": width.median, "p95": width.p95}[profile.statistic]
+    return profile.classify(value, value * width.mean_low / width.mean, value * width.mean_high / width.mean)
+
+
+def _width_scale(line: CrackLine, scale: Scale) -> Floats:
+    """Return mm per px across the line at its points, (N,)."""
+    normal = tangents(line.points)[:, ::-1] * [1, -1]
+    return np.asarray(
+        np.hypot(*(scale.to_mm(line.points + normal / 2) - scale.to_mm(line.points - normal / 2)).T), np.float64
+    )
+
+
+def polygon_area(points: Floats) -> float:
+    """Return the area within corners (N, 2) that follow each other around it."""
+    following = np.roll(points, -1, axis=0)
+    return abs(float((points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]).sum())) / 2
