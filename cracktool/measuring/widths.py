@@ -5,6 +5,7 @@ Joins lines, pixels and the fit of `profiles`; knows nothing about cracks as who
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -140,7 +141,7 @@ def measure_widths(
     for sampled, section, fit in _fits(photo, mask, points, normals, half_width, prior):
         result.mask_width[sampled.chosen], result.offset[sampled.chosen] = section.width, section.offset
         if fit:
-            _judge(result, sampled, section, fit)
+            _judge(result, sampled, section, fit, 3 * math.sqrt(prior.correlation))
     if photo is None:
         result.verdict[unsuited == Verdict.MEASURED] = Verdict.NO_PHOTO
     untrue = result.verdict != Verdict.MEASURED
@@ -261,7 +262,7 @@ def _section(sampled: _Profiles) -> _Section:
     return _Section(width * np.float32(sampled.step), offset * np.float32(sampled.step), usable)
 
 
-def _judge(result: Widths, sampled: _Profiles, section: _Section, fit: ProfileFit) -> None:
+def _judge(result: Widths, sampled: _Profiles, section: _Section, fit: ProfileFit, least_contrast: float) -> None:
     """Write widths and verdicts of the sampled points into the result."""
     chosen, s = sampled.chosen, np.arange(sampled.mask.shape[1]) - sampled.mask.shape[1] // 2
     result.width[chosen] = fit.width * sampled.step
@@ -275,7 +276,7 @@ def _judge(result: Widths, sampled: _Profiles, section: _Section, fit: ProfileFi
     )
     verdict = np.full(len(chosen), Verdict.MEASURED, np.uint8)
     verdict[strange | (fit.blur * sampled.step > np.maximum(4, section.width))] = Verdict.POOR_FIT
-    verdict[(fit.contrast < 3) | (fit.log_std > _LOG_STD_LIMIT) | (fit.depth < 0.06)] = Verdict.NO_CONTRAST
+    verdict[(fit.contrast < least_contrast) | (fit.log_std > _LOG_STD_LIMIT) | (fit.depth < 0.06)] = Verdict.NO_CONTRAST
     verdict[flanks < 2] = Verdict.AT_BORDER
     free = result.verdict[chosen] == Verdict.MEASURED
     result.verdict[chosen[free]] = verdict[free]
