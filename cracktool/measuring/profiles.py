@@ -32,7 +32,8 @@ _B0, _B1, _C, _W, _SIGMA, _R = range(6)
 class Prior:
     """What is known of the cracks of a photo before a profile is looked at.
 
-    The defaults hold for concrete and asphalt in daylight, in grey values as cameras write them (gamma included).
+    The defaults hold for open cracks in daylight, in grey values as cameras write them (gamma included). The depth was
+    read off 979 measured profiles of concrete (Benz and Rodehorst 2021), where it is the same from 0.5 to 15 px.
 
     Args:
         depth: Relative depth r: median, and standard deviation of its logarithm. 1 is a black crack.
