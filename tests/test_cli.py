@@ -410,7 +410,7 @@ def test_what_a_set_leaves_out_by_its_own_rule_is_told(crack, tmp_path):
             (tmp_path / "ds" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((32, 32), pixels % 256, np.uint8)).save(tmp_path / "ds" / folder / f"{name}.png")
     _, _, err = crack("prepare", "alexdonchuk", tmp_path, "-o", tmp_path / "out")
-    assert "1 left out, by the data set's own rule" in err
+    assert "1 left out for too little crack" in err
 
 
 def test_list_models(crack):

@@ -1,5 +1,5 @@
-import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -9,21 +9,27 @@ from cracktool.training import probing
 from cracktool.training.probing import choose_batch_size, fastest
 
 
-def steps(seconds):
-    """Batch sizes 2, 4 and 8 whose steps take `seconds` of the size."""
-    return ((size, lambda size=size: time.sleep(seconds(size))) for size in (2, 4, 8))
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves only when a step says so: a busy machine cannot slow it."""
+    now = [0.0]
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: now[0])
+    return now
 
 
-def test_the_largest_batch_is_best_where_it_costs_no_more():
-    assert fastest(steps(lambda size: 0.02)) == 8
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({2: 0.02, 4: 0.02, 8: 0.02}, 8),  # a larger batch costs no more
+        ({2: 0.02, 4: 0.04, 8: 0.08}, 2),  # nothing is gained
+        ({2: 0.04, 4: 0.04, 8: 0.20}, 4),  # an image gets no cheaper
+    ],
+)
+def test_doubling_ends_where_an_image_gets_no_cheaper(clock, seconds, best):
+    def take(size):
+        clock[0] += seconds[size]
 
-
-def test_the_smallest_batch_is_best_where_nothing_is_gained():
-    assert fastest(steps(lambda size: 0.01 * size)) == 2
-
-
-def test_doubling_ends_where_an_image_gets_no_cheaper():
-    assert fastest(steps(lambda size: {2: 0.04, 4: 0.04, 8: 0.2}[size])) == 4
+    assert fastest((size, partial(take, size)) for size in seconds) == best
 
 
 @pytest.mark.parametrize(
