@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from cracktool import device
-from cracktool.device import choose_device
+from cracktool.device import choose_device, move
 from cracktool.errors import UsageError
+from cracktool.models import LISTED, build_model
 
 
 @pytest.fixture
@@ -81,3 +82,13 @@ def test_refuses_a_gpu_beyond_the_last(machine):
     machine(cuda=2)
     with pytest.raises(UsageError, match="has 2"):
         choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_network_can_be_moved(name):
+    with torch.device("meta"):
+        model = build_model(name)
+    moved = move(model, torch.device("meta"))
+    kernels = [p for p in moved.parameters() if p.ndim == 4]
+    assert moved is model
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)

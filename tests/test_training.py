@@ -13,7 +13,7 @@ import torch
 from networks import NORMLESS
 from PIL import Image
 
-from cracktool.config import Augment, TrainConfig
+from cracktool.config import Augment, TrainConfig, read_recipe, recipe_names, resolve
 from cracktool.errors import InputError, OutputError, UsageError, WeightsError
 from cracktool.images import read_image
 from cracktool.manifest import Entry, write_manifest
@@ -205,6 +205,18 @@ def test_tensorboard_shows_the_run_where_it_is_installed(config, tmp_path):
     scores = [event.val_iou for event in events if isinstance(event, EpochEnded)]
     assert [each.value for each in shown.Scalars("validation/iou")] == pytest.approx(scores)
     assert len(shown.Scalars("loss/step")) == 6
+
+
+@pytest.mark.slow  # the networks of CSBSR take a minute each
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - {"weak_two_stage"}))
+def test_every_recipe_takes_a_step_and_keeps_its_weights(name, data, tmp_path):
+    short = {"data": [str(data)], "data_weights": [], "pretrained": False, "init": "", "workers": 0, "dtype": "float32"}
+    config = resolve(
+        [read_recipe(name), short], ["size=64", "batch_size=2", "epochs=1", "epoch_samples=2", "val_images=1"]
+    )
+    events = list(train(config, tmp_path))
+    assert isinstance(events[-1], Finished)
+    load_weights(tmp_path)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from cracktool.device import move
 from cracktool.errors import UsageError, WeightsError
 from cracktool.weights import METADATA_KEY, Card, Checkpoint, file_digest, load_weights, weights_path
 
@@ -60,7 +61,7 @@ class TorchNetwork:
         self.digest = checkpoint.digest
         self.device = device
         self.dtype = dtype
-        self._model = checkpoint.model.eval().to(device).to(memory_format=torch.channels_last)
+        self._model = move(checkpoint.model.eval(), device)
         self._scale, self._shift = (value.to(device) for value in _normalisation(self.card))
 
     @torch.inference_mode()

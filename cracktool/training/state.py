@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cracktool.checkpoints import ENDINGS
 from cracktool.config import TrainConfig
-from cracktool.device import Choice
+from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import open_atomic
 from cracktool.models import PaddedModel, build_model
@@ -94,7 +94,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         load_tensors(model, tensors, path=path)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    model = model.to(choice.device).to(memory_format=torch.channels_last)
+    model = move(model, choice.device)
     average = None
     if config.ema:
         average = copy.deepcopy(model).eval()
