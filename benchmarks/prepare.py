@@ -28,9 +28,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from cracktool.datasets.prepare import prepare  # works from a checkout that is not installed
+from cracktool.datasets.prepare import prepare
 from cracktool.images import encode_png
 
 HEIGHT, WIDTH, TILES = 1440, 2560, 16
