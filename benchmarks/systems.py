@@ -66,7 +66,7 @@ def main() -> None:
 def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield crack IoU of each recipe on small photos, sharp or degraded as the recipe's own are."""
     small, degraded = half_size(data / "deepcrack", out)
-    yield ("recipe", "learned from", "tested on", "crack IoU", "precision", "recall")
+    yield ("recipe", "learned from", "tested on", "crack IoU", "precision", "recall", "best Dice (ODS)")
     for name in names or [name for name in recipe_names() if name not in LATER_STAGES]:
         enlarges = name.startswith(("csbsr", "bicubic"))
         learned = data / "patches" if name in FROM_LABELS else small
@@ -75,7 +75,8 @@ def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, 
         train(out / name, "--recipe", name, "--data", learned, *FAIR, *SHORT, *fixed, *more)
         report = score(degraded if enlarges else small, "test", out / name, out / name / "test.json")
         photos = "x4 degraded" if enlarges else "sharp"
-        yield (name, "labels of METU patches" if name in FROM_LABELS else "masks", photos, *pooled(report))
+        kind = "labels of METU patches" if name in FROM_LABELS else "masks"
+        yield (name, kind, photos, *pooled(report), f"{report['scores']['ods_0px']['pooled']:.3f}")
 
 
 def boundary(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
