@@ -277,6 +277,7 @@ def test_prepared_sets_are_checked(crack, tmp_path):
         (["folder", "RAW", "--split", "1/0/0", "--keep-leaks"], "keep_leaks keeps a published split"),
         (["folder", "RAW", "more"], "3 names, expected a layout and its raw folder (--check takes several sets)"),
         (["--check", "RAW", "--split", "1/0/0"], "--check prepares nothing (only -o, --jobs and --quiet go with it)"),
+        (["--check", "RAW", "--tile", "512"], "--check prepares nothing (only -o, --jobs and --quiet go with it)"),
         (["--check", "RAW", "-o", "folder"], "folder: a contact sheet is a page (name it -o sheet.html)"),
     ],
 )

@@ -83,7 +83,7 @@ def prepare(
     if not names:
         raise UsageError("no data set named", remedy="crack prepare --list shows them")
     if check:
-        makes = (count, size, background, degrade, dry_run)
+        makes = (count, size, background, tile, min_crack_px, keep_empty, degrade, dry_run)
         if any((split, keep_leaks, masks, mask_threshold, invert, label, line_width, *makes)):
             raise UsageError("--check prepares nothing", remedy="only -o, --jobs and --quiet go with it")
         _check([Path(name) for name in names], out, jobs, quiet)
