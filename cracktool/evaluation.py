@@ -24,6 +24,7 @@ from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import EXTENSIONS, Mask, read_image, read_mask
 from cracktool.manifest import Entry, Manifest
 from cracktool.metrics import (
+    NO_COUNTS,
     Counts,
     Histogram,
     Levels,
@@ -469,7 +470,7 @@ def _score(manifest: Manifest, prediction: Prediction, *, level: int, radius: fl
 
 
 def _pooled(rows: Iterable[Row]) -> Counts:
-    return sum((row.counts for row in rows), Counts(tp=0, fp=0, fn=0, tn=0))
+    return sum((row.counts for row in rows), NO_COUNTS)
 
 
 def _all_scores(counts: Counts, near: Matches, lines: Matches, radius: float) -> dict[str, float]:

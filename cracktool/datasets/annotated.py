@@ -131,6 +131,28 @@ def read_json(path: Path) -> Any:
         raise InputError(f"is no JSON: {error}", path=path) from error
 
 
+def read_files(
+    paths: Iterable[Path], read: Callable[[Path], Iterable[AnnotatedPhoto]], damaged: str
+) -> tuple[list[AnnotatedPhoto], list[CrackError]]:
+    """Return the photos of annotation files, and an error for each file that cannot be read; the others are.
+
+    Args:
+        paths: The files.
+        read: Lists the photos of one; raises InputError, or one of `BAD_RECORD` where its records are malformed.
+        damaged: What a malformed file is said to be.
+    """
+    photos: list[AnnotatedPhoto] = []
+    failures: list[CrackError] = []
+    for path in sorted(paths):
+        try:
+            photos += read(path)
+        except InputError as error:
+            failures.append(error)
+        except BAD_RECORD as error:
+            failures.append(InputError(f"{damaged}: {error!r}", path=path))
+    return photos, failures
+
+
 def choose_labels(present: Iterable[str], wanted: Sequence[str], source: Path) -> frozenset[str]:
     """Return the labels that are crack.
 

@@ -6,7 +6,6 @@ Reads data sets and writes nothing; `contact_sheet` shows what is returned.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from cracktool.datasets.alignment import Darkness, common_offset, darkness, fits
 from cracktool.datasets.duplicates import fingerprint
 from cracktool.datasets.findings import KINDS, Checked, CheckedImage, Finding
 from cracktool.datasets.overlaps import find_marks, shrunk
+from cracktool.datasets.raw import thread_count
 from cracktool.datasets.repeats import Seen, find_repeats
 from cracktool.degradation import SCALE
 from cracktool.errors import InputError, UsageError
@@ -72,7 +72,7 @@ def check(
     if len(set(places)) < len(places):
         raise UsageError("a data set is named twice", remedy="name each once")
     images = [CheckedImage(folder=each.folder, entry=entry) for each in manifests for entry in each.entries]
-    pool = ThreadPoolExecutor(_threads(jobs), thread_name_prefix="check")
+    pool = ThreadPoolExecutor(thread_count(jobs), thread_name_prefix="check")
     try:
         looks = list(_counted(pool.map(partial(_look, thumbnails=thumbnails), images), progress, len(images)))
         findings = [finding for look in looks for finding in look.findings]
@@ -86,12 +86,6 @@ def check(
         images=tuple(replace(image, thumbnail=look.thumbnail) for image, look in zip(images, looks, strict=True)),
         findings=tuple(sorted(findings, key=lambda each: (kinds.index(each.kind), each.image, each.other))),
     )
-
-
-def _threads(jobs: int | None) -> int:
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"{jobs} jobs", remedy="use 1 or more")
-    return jobs or min(8, os.cpu_count() or 1)
 
 
 def _counted(looks: Iterable[_Look], progress: Progress | None, total: int) -> Iterator[_Look]:

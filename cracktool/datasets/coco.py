@@ -13,17 +13,17 @@ from typing import Any
 
 from cracktool.datasets.annotated import (
     ANNOTATION_OPTIONS,
-    BAD_RECORD,
     AnnotatedPhoto,
     PhotoFinder,
     Shape,
     annotated_dataset,
+    read_files,
     read_json,
     split_of_path,
 )
 from cracktool.datasets.rasterising import decode_runs, fill_rings, to_points, unpack_coco_runs
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import InputError
 from cracktool.images import Mask
 
 
@@ -40,19 +40,17 @@ def read_coco(source: Path, options: PrepareOptions) -> RawDataset:
     """
     notes = Notes()
     finder = PhotoFinder(source)
-    failures: list[CrackError] = []
-    photos: list[AnnotatedPhoto] = []
     labels: set[str] = set()
-    for path in sorted(source.rglob("*.json")):
-        try:
-            content = read_json(path)
-            if _is_coco(content):
-                photos += _photos(path, content, finder, notes)
-                labels |= set(_categories(content).values())
-        except InputError as error:
-            failures.append(error)
-        except BAD_RECORD as error:
-            failures.append(InputError(f"its COCO tables are damaged: {error!r}", path=path))
+
+    def read(path: Path) -> list[AnnotatedPhoto]:
+        content = read_json(path)
+        if not _is_coco(content):
+            return []
+        photos = _photos(path, content, finder, notes)
+        labels.update(_categories(content).values())
+        return photos
+
+    photos, failures = read_files(source.rglob("*.json"), read, "its COCO tables are damaged")
     if not photos and not failures:
         raise InputError("no COCO file with photos in here", path=source)
     return annotated_dataset(source, photos, options, notes, labels=labels, failures=failures)

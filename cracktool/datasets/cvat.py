@@ -12,17 +12,17 @@ from xml.etree import ElementTree
 
 from cracktool.datasets.annotated import (
     ANNOTATION_OPTIONS,
-    BAD_RECORD,
     AnnotatedPhoto,
     PhotoFinder,
     Shape,
     annotated_dataset,
+    read_files,
 )
 from cracktool.datasets.pairing import split_of_folder
 from cracktool.datasets.rasterising import decode_runs, draw_line, fill_ellipse, fill_rings, paste, to_points
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset
 from cracktool.datasets.voc import has_class_masks, read_voc
-from cracktool.errors import CrackError, InputError, UsageError
+from cracktool.errors import InputError, UsageError
 from cracktool.images import Mask
 
 _SHAPES = ("polygon", "polyline", "mask", "ellipse", "box", "points")
@@ -46,18 +46,17 @@ def read_cvat(source: Path, options: PrepareOptions) -> RawDataset:
         return read_voc(source, options)
     notes = Notes()
     finder = PhotoFinder(source)
-    failures: list[CrackError] = []
-    photos: list[AnnotatedPhoto] = []
     labels: set[str] = set()
-    for path in files:
+
+    def read(path: Path) -> Iterator[AnnotatedPhoto]:
         try:
             root = ElementTree.parse(path).getroot()
-            photos += _photos(path, root, finder, options.line_width or 1.0, notes)
-            labels |= {name.text or "" for name in root.iterfind("meta//labels/label/name")}
         except (ElementTree.ParseError, OSError) as error:
-            failures.append(InputError(f"is no XML: {error}", path=path))
-        except BAD_RECORD as error:
-            failures.append(InputError(f"no CVAT annotations: {error!r}", path=path))
+            raise InputError(f"is no XML: {error}", path=path) from error
+        yield from _photos(path, root, finder, options.line_width or 1.0, notes)
+        labels.update(name.text or "" for name in root.iterfind("meta//labels/label/name"))
+
+    photos, failures = read_files(files, read, "no CVAT annotations")
     if not photos and not failures:
         raise InputError("no CVAT annotations of photos in here", path=source)
     return annotated_dataset(source, photos, options, notes, labels=labels, failures=failures)

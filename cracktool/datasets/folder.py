@@ -15,6 +15,7 @@ from cracktool.datasets.pairing import (
     pair_files,
     photo_id,
     read_binary,
+    read_image_only,
     split_of_folder,
     strip_extensions,
     subfolder,
@@ -96,7 +97,7 @@ def _labelled(source: Path) -> Iterator[RawItem]:
                 name=name,
                 group=photo_id(name),
                 source=image.relative_to(source).as_posix(),
-                read=partial(_read_image_only, image),
+                read=partial(read_image_only, image),
                 label=label,
                 file=image,
             )
@@ -105,10 +106,6 @@ def _labelled(source: Path) -> Iterator[RawItem]:
 def _read(image: Path, mask: Path, options: PrepareOptions, notes: Notes) -> tuple[Image, Mask]:
     crack = read_binary(mask, notes, threshold=options.mask_threshold or 128, inverted=options.invert)
     return read_image(image), crack
-
-
-def _read_image_only(image: Path) -> tuple[Image, None]:
-    return read_image(image), None
 
 
 FOLDER = Layout(

@@ -15,17 +15,17 @@ import numpy as np
 
 from cracktool.datasets.annotated import (
     ANNOTATION_OPTIONS,
-    BAD_RECORD,
     AnnotatedPhoto,
     PhotoFinder,
     Shape,
     annotated_dataset,
+    read_files,
     read_json,
 )
 from cracktool.datasets.pairing import list_pictures
 from cracktool.datasets.rasterising import draw_line, fill_ellipse, fill_rings, paste, to_points
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import InputError
 from cracktool.images import Mask, read_mask
 
 
@@ -42,17 +42,14 @@ def read_labelme(source: Path, options: PrepareOptions) -> RawDataset:
     """
     notes = Notes()
     finder = PhotoFinder(source)
-    failures: list[CrackError] = []
-    photos: list[AnnotatedPhoto] = []
-    for path in sorted(source.rglob("*.json")):
-        try:
-            content = read_json(path)
-            if isinstance(content, dict) and "shapes" in content:
-                photos += _photo(path, content, finder, options.line_width or 1.0, notes)
-        except InputError as error:
-            failures.append(error)
-        except BAD_RECORD as error:
-            failures.append(InputError(f"no LabelMe annotations: {error!r}", path=path))
+
+    def read(path: Path) -> list[AnnotatedPhoto]:
+        content = read_json(path)
+        if not (isinstance(content, dict) and "shapes" in content):
+            return []
+        return _photo(path, content, finder, options.line_width or 1.0, notes)
+
+    photos, failures = read_files(source.rglob("*.json"), read, "no LabelMe annotations")
     if not photos and not failures:
         raise InputError("no LabelMe files in here", path=source)
     annotated = {photo.photo for photo in photos}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cracktool.datasets.raw import Notes, RawItem
 from cracktool.errors import InputError
-from cracktool.images import EXTENSIONS, Image, Mask, read_grey
+from cracktool.images import EXTENSIONS, Image, Mask, read_grey, read_image
 from cracktool.manifest import Split
 
 _MASK_SUFFIX = re.compile(r"[_-](mask|gt|label|seg)$")
@@ -217,6 +217,15 @@ def photo_id(name: str) -> str:
     if re.search(r"[A-Za-z]\w*\d{4}$", head) and numbers.count("_") > 1:  # a camera's number, not that of a collection
         return head
     return f"{head}_{numbers.split('_')[1]}"
+
+
+def read_image_only(path: Path) -> tuple[Image, None]:
+    """Read a photo that has no mask.
+
+    Raises:
+        InputError: The file is not a usable picture.
+    """
+    return read_image(path), None
 
 
 def read_binary(path: Path, notes: Notes, *, threshold: int = 128, inverted: bool = False) -> Mask:

@@ -5,7 +5,6 @@ Knows no layout by name; writes only below the output folder and never deletes o
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from cracktool.datasets import LAYOUTS
 from cracktool.datasets.duplicates import near_duplicates
-from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
+from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem, thread_count
 from cracktool.datasets.splitting import (
     assign_splits,
     equal_pairs,
@@ -114,7 +113,7 @@ def prepare(
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)
-    results = _run(tasks, None if dry_run else out, _threads(jobs), progress)
+    results = _run(tasks, None if dry_run else out, thread_count(jobs), progress)
     done = _collect(results, failures, raw.notes, _bright_remedy(known, options))
     kept = [result for result in done if result.kept]
     if not kept:
@@ -182,12 +181,6 @@ def _read_raw(layout: Layout, source: Path, options: PrepareOptions) -> RawDatas
         if packed:
             remedy = f"unpack {', '.join(packed[:5])} there first; {remedy}"
         raise InputError(error.reason, path=source, remedy=remedy) from error
-
-
-def _threads(jobs: int | None) -> int:
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"{jobs} jobs", remedy="use 1 or more")
-    return jobs or min(8, os.cpu_count() or 1)
 
 
 def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]]:

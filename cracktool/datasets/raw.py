@@ -6,6 +6,7 @@ Opens no file itself and writes nothing.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -210,6 +211,17 @@ class Layout:
     fractions: tuple[float, float] = (0.0, 0.0)
     options: frozenset[str] = frozenset()
     needs_source: bool = True
+
+
+def thread_count(jobs: int | None) -> int:
+    """Return how many threads to use: as many as asked for, or one per processor, 8 at most.
+
+    Raises:
+        UsageError: Fewer than one is asked for.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"{jobs} jobs", remedy="use 1 or more")
+    return jobs or min(8, os.cpu_count() or 1)
 
 
 def _line(text: str, names: list[str]) -> str:

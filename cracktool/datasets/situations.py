@@ -10,10 +10,9 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from cracktool.datasets.pairing import list_pictures, strip_extensions
+from cracktool.datasets.pairing import list_pictures, read_image_only, strip_extensions
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
 from cracktool.errors import InputError
-from cracktool.images import Image, read_image
 from cracktool.manifest import Label
 
 _NUMBER = re.compile(r"[\s_.-]*\(?\d+\)?$")
@@ -71,14 +70,10 @@ def _item(situation: str, path: Path) -> RawItem:
         name=name,
         group=name,
         source=f"{situation}/{path.name}",
-        read=partial(_read, path),
+        read=partial(read_image_only, path),
         label=label_of(situation),
         file=path,
     )
-
-
-def _read(path: Path) -> tuple[Image, None]:
-    return read_image(path), None
 
 
 SITUATIONS = Layout(

@@ -18,16 +18,16 @@ from PIL import Image as PillowImage
 
 from cracktool.datasets.annotated import (
     ANNOTATION_OPTIONS,
-    BAD_RECORD,
     AnnotatedPhoto,
     PhotoFinder,
     Shape,
     annotated_dataset,
+    read_files,
     read_json,
 )
 from cracktool.datasets.rasterising import draw_line, fill_rings, paste, to_points
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import InputError
 from cracktool.images import Mask
 
 _MAX_BYTES = 2**28  # of a bitmap's PNG: a few kB may unpack to more
@@ -46,19 +46,15 @@ def read_supervisely(source: Path, options: PrepareOptions) -> RawDataset:
     """
     notes = Notes()
     finder = PhotoFinder(source)
-    failures: list[CrackError] = []
-    photos: list[AnnotatedPhoto] = []
-    for path in sorted(source.rglob("ann/*.json")):
+
+    def read(path: Path) -> list[AnnotatedPhoto]:
         photo = finder.find(f"img/{path.stem}", path)
         if photo is None:
             notes.add("annotated photos that are not here are skipped", path.stem)
-            continue
-        try:
-            photos.append(_photo(path, photo, read_json(path), options.line_width or 1.0))
-        except InputError as error:
-            failures.append(error)
-        except BAD_RECORD as error:
-            failures.append(InputError(f"no Supervisely annotations: {error!r}", path=path))
+            return []
+        return [_photo(path, photo, read_json(path), options.line_width or 1.0)]
+
+    photos, failures = read_files(source.rglob("ann/*.json"), read, "no Supervisely annotations")
     if not photos and not failures:
         raise InputError("no Supervisely annotations of photos in here", path=source)
     return annotated_dataset(source, photos, options, notes, failures=failures)

@@ -13,7 +13,7 @@ scores 1 when nothing is found in it and 0 at the first false alarm. Means over 
 from __future__ import annotations
 
 from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
-from cracktool.metrics.counts import Counts, Curve, Levels, Scores, threshold_level
+from cracktool.metrics.counts import NO_COUNTS, Counts, Curve, Levels, Scores, threshold_level
 from cracktool.metrics.histogram import Histogram, average_iou, average_precision, best_dice, best_threshold
 from cracktool.metrics.matching import (
     Matches,
@@ -29,6 +29,7 @@ from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
 from cracktool.metrics.topology import Betti, betti_error
 
 __all__ = [
+    "NO_COUNTS",
     "Betti",
     "BorderDistances",
     "Counts",

@@ -89,6 +89,10 @@ class Counts:
         )
 
 
+NO_COUNTS = Counts(tp=0, fp=0, fn=0, tn=0)
+"""Where counting begins."""
+
+
 def ratio(part: float, whole: float, empty: bool) -> float:
     """Return part / whole; of 0/0 it is 1 where truth and prediction are both empty, else 0."""
     return part / whole if whole else float(empty)

@@ -19,7 +19,7 @@ from cracktool.models.encoder import encoder_names, encoder_statistics
 from cracktool.models.fcdensenet import FCDenseNet
 from cracktool.models.hrnet_ocr import HRNetOCR
 from cracktool.models.khanhha import KhanhhaResNet, KhanhhaVGG
-from cracktool.models.padding import Outputs, PaddedModel
+from cracktool.models.padding import Outputs, PaddedModel, main_logits
 from cracktool.models.pspnet import PSPNet
 from cracktool.models.unet import UNet
 from cracktool.models.weak import POOLINGS, PatchClassifier, WeakUNet
@@ -37,6 +37,7 @@ __all__ = [
     "build_model",
     "describe",
     "joint_loss",
+    "main_logits",
     "model_statistics",
 ]
 

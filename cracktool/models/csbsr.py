@@ -39,7 +39,7 @@ from torch.nn import functional as F
 
 from cracktool.models.encoder import build_encoder
 from cracktool.models.kbpn import KBPN, KERNEL_SIDE, SCALE
-from cracktool.models.padding import Outputs, PaddedModel
+from cracktool.models.padding import Outputs, PaddedModel, main_logits
 
 BINS = (1, 2, 3, 6)
 
@@ -243,8 +243,7 @@ def joint_loss(
     """
     sr, estimate = model.restore(lr)
     outputs = model.detect(sr)
-    main = outputs[0] if isinstance(outputs, tuple) else outputs
-    weights = None if pixel_weights is None else pixel_weights(main.detach(), mask)
+    weights = None if pixel_weights is None else pixel_weights(main_logits(outputs).detach(), mask)
     restoring = restoration_loss(
         sr, estimate, lr, hr, kernel, kernel_weight=kernel_weight, weights=weights, zero_padding=zero_padding
     )

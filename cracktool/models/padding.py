@@ -12,6 +12,11 @@ Outputs = Tensor | tuple[Tensor, ...]
 """Logits; in training a network may add auxiliary logits of the same shape behind them."""
 
 
+def main_logits(outputs: Outputs) -> Tensor:
+    """Return the main logits (B, 1, H, W) of what a network gives, in training and out of it."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
 class PaddedModel(nn.Module):
     """Base of all networks: `forward` takes any size, `forward_padded` only multiples of the stride.
 

@@ -14,7 +14,7 @@ from cracktool.config import TrainConfig
 from cracktool.data import IGNORED
 from cracktool.errors import UsageError
 from cracktool.losses import Loss, boundary_share, combine, supervise
-from cracktool.models import CSBSR, POOLINGS, SR_WEIGHTS, Outputs, PaddedModel, joint_loss
+from cracktool.models import CSBSR, POOLINGS, SR_WEIGHTS, Outputs, PaddedModel, joint_loss, main_logits
 
 Objective = Callable[[PaddedModel, Tensor, list[Tensor]], Tensor]
 """Network, normalised images (B, 3, H, W) and targets as `cracktool.data.Samples` gives them -> one number."""
@@ -61,8 +61,7 @@ def _of_masks_and_teacher(supervised: Supervised, weight: float) -> Objective:
     def of_masks_and_teacher(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
         mask, probs = targets
         outputs = model(x)
-        main = outputs[0] if isinstance(outputs, tuple) else outputs
-        return supervised(outputs, mask.float()) + weight * cross_entropy(main, probs)
+        return supervised(outputs, mask.float()) + weight * cross_entropy(main_logits(outputs), probs)
 
     return of_masks_and_teacher
 
@@ -122,5 +121,4 @@ def without_ignored(loss: Loss) -> Loss:
 
 def image_logits(outputs: Outputs, pooling: str) -> Tensor:
     """Return one logit per image (B, 1, 1, 1), pooled from the main logits (B, 1, H, W)."""
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    return POOLINGS[pooling](logits).view(-1, 1, 1, 1)
+    return POOLINGS[pooling](main_logits(outputs)).view(-1, 1, 1, 1)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cracktool.errors import UsageError
-from cracktool.metrics import Counts
+from cracktool.metrics import NO_COUNTS, Counts
 
 Item = TypeVar("Item")
 
@@ -71,7 +71,7 @@ class Ranks:
 
     def total(self, counts: Counts) -> Counts:
         """Return the sum of what all processes counted."""
-        return sum(self.gather(counts), Counts(tp=0, fp=0, fn=0, tn=0))
+        return sum(self.gather(counts), NO_COUNTS)
 
     def mean(self, value: float) -> float:
         """Return the mean of a number over all processes."""

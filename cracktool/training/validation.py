@@ -21,12 +21,10 @@ from cracktool.evaluation import read_truth
 from cracktool.images import Image, read_image
 from cracktool.inference import Predictor, TorchNetwork
 from cracktool.manifest import Entry, Manifest
-from cracktool.metrics import Counts, Histogram, Levels, threshold_level
+from cracktool.metrics import NO_COUNTS, Counts, Histogram, Levels, threshold_level
 from cracktool.training.objective import image_logits
 from cracktool.training.ranks import Ranks
 from cracktool.weights import Checkpoint
-
-NO_COUNTS = Counts(tp=0, fp=0, fn=0, tn=0)
 
 
 class Validation:
