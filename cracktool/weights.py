@@ -310,6 +310,25 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, path: str
         network.load_state_dict(dict(tensors))
 
 
+def load_fitting(network: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> tuple[str, ...]:
+    """Load what fits of a state dict by name and shape, to go on from another task's weights or with another head.
+
+    Returns:
+        The network's tensors that are not among them, in its order; these are left as they were.
+
+    Raises:
+        WeightsError: Nothing fits.
+    """
+    state = network.state_dict()
+    fitting = {name: tensors[name] for name in state if name in tensors and tensors[name].shape == state[name].shape}
+    if not fitting:
+        raise WeightsError(
+            f"none of its {len(tensors)} tensors fits the network", path=path, remedy="check that the model is meant"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return tuple(name for name in state if name not in fitting)
+
+
 def _mismatch(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
     missing = sorted(expected.keys() - found.keys())
     extra = sorted(found.keys() - expected.keys())

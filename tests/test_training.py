@@ -254,6 +254,16 @@ def test_init_starts_from_weights(config, tmp_path):
     assert torch.allclose(first["segmentation_head.0.weight"], second["segmentation_head.0.weight"], atol=1e-6)
 
 
+def test_init_takes_what_fits_and_says_what_does_not(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    config = replace(config, init=str(tmp_path / "first"))
+    started = next(train(replace(config, model_args={"decoder_channels": (8, 4)}), tmp_path / "second"))
+    assert "segmentation_head.0.weight" in started.fresh
+    assert not any(name.startswith("encoder.") for name in started.fresh)
+    with pytest.raises(WeightsError, match=r"none of its \d+ tensors fits"):
+        next(train(replace(config, model="fcdensenet67", model_args={}), tmp_path / "third"))
+
+
 def test_a_folder_with_a_run_is_refused(config, tmp_path):
     list(train(replace(config, epochs=1), tmp_path))
     before = (tmp_path / "best.safetensors").read_bytes()

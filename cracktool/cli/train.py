@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -34,7 +34,7 @@ def train(
     size: Annotated[int | None, typer.Option(help="Side of the square samples in px.")] = None,
     loss: Annotated[str | None, typer.Option(help="Sum of losses, such as bce+dice.")] = None,
     pretrained: Annotated[bool | None, typer.Option(help="Start from ImageNet weights of the encoder.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Start from this weights file.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Start from these weights; what does not fit starts anew.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Learn from these weights too: their probabilities, or pseudo-masks.")
     ] = None,
@@ -136,6 +136,10 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                         display.hide()
                         say = lambda _: None  # noqa: E731
                     say(_described(config, event))
+                    if event.fresh:
+                        say(
+                            f"{len(event.fresh)} tensors are not in {config.init} and start anew: {_names(event.fresh)}"
+                        )
                     display.begin(event)
                 case Labelled():
                     display.labelled(event.done, event.total)
@@ -158,6 +162,10 @@ def _described(config: TrainConfig, event: Started) -> str:
         f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}{processes}; "
         f"{event.train_images} images to learn from, {event.val_images} to validate on"
     )
+
+
+def _names(tensors: Sequence[str], most: int = 3) -> str:
+    return ", ".join(tensors[:most]) + (", ..." if len(tensors) > most else "")
 
 
 def _scored(config: TrainConfig, event: EpochEnded) -> str:

@@ -10,12 +10,16 @@ from cracktool.device import Choice
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The run is set up: what it learns from, on what, in how many processes, and from which epoch on."""
+    """The run is set up: what it learns from, on what, in how many processes, and from which epoch on.
+
+    `fresh` are the network's tensors that the weights of `init` did not hold, and that start at random therefore.
+    """
 
     device: Choice
     rank: int
     ranks: int
     parameters: int
+    fresh: tuple[str, ...]
     train_images: int
     val_images: int
     first_epoch: int

@@ -147,6 +147,7 @@ class _Run:
             rank=self.ranks.rank,
             ranks=self.ranks.size,
             parameters=sum(parameter.numel() for parameter in self.state.model.parameters()),
+            fresh=self.state.fresh,
             train_images=self.sampler.images,
             val_images=self.validation.images,
             first_epoch=self.state.epoch + 1,

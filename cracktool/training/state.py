@@ -19,17 +19,21 @@ from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import open_atomic
 from cracktool.models import PaddedModel, build_model
-from cracktool.weights import load_tensors, own_tensors, read_weights, weights_path
+from cracktool.weights import load_fitting, own_tensors, read_weights, weights_path
 
 
 @dataclass
 class State:
-    """All that changes during a run, saved and restored as one."""
+    """All that changes during a run, saved and restored as one.
+
+    `fresh` alone does not change: the network's tensors that the initial weights did not hold.
+    """
 
     model: PaddedModel
     average: PaddedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    fresh: tuple[str, ...] = ()
     epoch: int = 0
     best_iou: float = -1.0
     best_epoch: int = 0
@@ -88,10 +92,11 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, pretrained=config.pretrained and not config.init, **config.model_args)
+    fresh: tuple[str, ...] = ()
     if config.init:
         path = weights_path(config.init)
         tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
-        load_tensors(model, tensors, path=path)
+        fresh = load_fitting(model, tensors, path=path)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
@@ -101,7 +106,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
     if config.compile:
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
-    return State(model, average, build_optimizer(model, config), scaler)
+    return State(model, average, build_optimizer(model, config), scaler, fresh)
 
 
 def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
