@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,22 +14,27 @@ from skimage.measure import euler_number
 from skimage.metrics import hausdorff_distance
 from skimage.morphology import dilation, disk, thin
 
-from cracktool.errors import InputError
+from cracktool.errors import InputError, UsageError
 from cracktool.metrics import (
     Betti,
     BorderDistances,
+    Counts,
     Histogram,
     Matches,
+    Measured,
     betti_error,
     brier_score,
     expected_calibration_error,
     line_iou,
     line_matches,
+    measure,
     near_crack,
     normalised_surface_dice,
     one_to_one_matches,
     reliability,
+    scores_of,
 )
+from cracktool.metrics.matching import thinned
 from cracktool.metrics.surfaces import border
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -178,3 +184,48 @@ def test_line_iou_as_its_authors_compute_it(predicted, truth):
 def test_sizes_must_agree(function):
     with pytest.raises(InputError, match="has shape"):
         function(np.zeros((3, 4), bool), np.zeros((4, 3), bool))
+
+
+def test_thinning_is_that_of_scikit_image():
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = random.integers(1, 60, 2)
+        noise = cv2.GaussianBlur(random.random((height, width)), (0, 0), random.uniform(0.1, 4))
+        mask = noise > np.quantile(noise, random.uniform(0.1, 0.95))
+        np.testing.assert_array_equal(thinned(mask), thin(mask))
+    assert thinned(np.zeros((0, 3), bool)).shape == (0, 3)
+
+
+def test_what_is_measured_adds_up():
+    one, other = np.zeros((2, 40, 30), bool)
+    one[10:13], other[12:15, 5:] = True, True
+    first = measure(one * np.uint8(255), other, level=128, tolerances=(1, 3))
+    second = measure(other * np.uint8(255), one, level=128, tolerances=(1, 3))
+    numbers = first.measured.numbers() + second.measured.numbers()
+    pooled = Measured.pool([first.measured, second.measured])
+    np.testing.assert_array_equal(pooled.numbers(), numbers)
+    assert pooled == Measured.of_numbers(numbers)
+    assert pooled.counts == first.measured.counts + second.measured.counts
+    assert pooled.near[1] == first.measured.near[1] + second.measured.near[1]
+    assert pooled.borders == first.measured.borders + second.measured.borders
+    assert pooled.pairs == first.measured.pairs + second.measured.pairs
+
+
+def test_each_score_is_of_its_own_integers():
+    """Each group of integers is given a score of its own, so that none can stand for another."""
+    matches = [Matches(predicted=100, confirmed=share, true=100, found=share) for share in (10, 20, 30, 40, 50, 60)]
+    near, (centre, lines, pairs, borders) = tuple(matches[:2]), matches[2:]
+    counts = Counts(tp=70, fp=30, fn=30, tn=870)
+    measured = Measured(counts=counts, near=near, centre=centre, lines=lines, pairs=pairs, borders=borders)
+    values = {score.name: score.of(measured) for score in scores_of((1, 2))}
+    assert values == pytest.approx(
+        {
+            **{"iou": 70 / 130, "dice": 0.7, "precision": 0.7, "recall": 0.7, "accuracy": 0.94},
+            "miou_2class": (70 / 130 + 870 / 930) / 2,
+            **{"precision_1px": 0.1, "recall_1px": 0.1, "f1_1px": 0.1},
+            **{"precision_2px": 0.2, "recall_2px": 0.2, "f1_2px": 0.2},
+            **{"f1_bsds": 0.5, "boundary_f1_2px": 0.6, "nsd_2px": 0.6, "cldice": 0.3, "cliou_4px": 40 / 160},
+        }
+    )
+    with pytest.raises(UsageError, match="different radii"):
+        scores_of((2, 2))

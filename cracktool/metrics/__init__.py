@@ -24,19 +24,24 @@ from cracktool.metrics.matching import (
     one_to_one_matches,
     tolerance_matches,
 )
+from cracktool.metrics.measured import TOLERANCES, Image, Measured, Score, measure, scores_of
 from cracktool.metrics.spread import Spread, bootstrap_iou
 from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
 from cracktool.metrics.topology import Betti, betti_error
 
 __all__ = [
     "NO_COUNTS",
+    "TOLERANCES",
     "Betti",
     "BorderDistances",
     "Counts",
     "Curve",
     "Histogram",
+    "Image",
     "Levels",
     "Matches",
+    "Measured",
+    "Score",
     "Scores",
     "Spread",
     "average_iou",
@@ -51,10 +56,12 @@ __all__ = [
     "expected_calibration_error",
     "line_iou",
     "line_matches",
+    "measure",
     "near_crack",
     "normalised_surface_dice",
     "one_to_one_matches",
     "reliability",
+    "scores_of",
     "threshold_level",
     "tolerance_matches",
 ]
