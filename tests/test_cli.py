@@ -229,14 +229,106 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     assert "test\t3" in err
     code, printed, _ = crack("eval", data, "--masks", data / "masks", "-o", tmp_path / "report", "-q")
     table = dict(line.split("\t")[:2] for line in printed.splitlines())
-    assert (code, table["iou"], table["recall"]) == (0, "1.000", "1.000")
+    assert (code, table["iou"], table["recall"]) == (0, "1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "report.json", "per_image.csv", "confusion.png", "figures",
+        "report.html", "report.json", "per_image.csv", "confusion.png", "spread.png", "figures",
     }  # fmt: skip
     code, printed, _ = crack("eval", data, "--json", "-q", "--figures", "0")
     report = json.loads(printed)
     assert (code, report["images"], report["split"]) == (0, 3, "test")
     assert report["origin"]["digest"]
+
+
+@pytest.fixture
+def two_sets(crack, tmp_path):
+    """Two prepared sets of four photos with a dark bar, and masks that find half of it."""
+    for name in ("one", "two"):
+        put_pairs(tmp_path / "raw" / name, 4)
+        crack("prepare", "folder", tmp_path / "raw" / name, "-o", tmp_path / name, "--split", "0/0/1", "-q")
+        (tmp_path / "half" / name).mkdir(parents=True)
+        for path in (tmp_path / name / "masks").iterdir():
+            mask = np.array(Image.open(path))
+            mask[:32] = 0
+            Image.fromarray(mask).save(tmp_path / "half" / name / path.name)
+    return tmp_path / "one", tmp_path / "two", tmp_path / "half"
+
+
+def test_sets_and_predictions_make_a_matrix(crack, two_sets, tmp_path):
+    one, two, half = two_sets
+    given = ("--masks", half, "--masks", one / "masks", "-o", tmp_path / "out", "--score", "recall", "-q")
+    code, printed, err = crack("eval", one, two, *given)
+    assert (code, err) == (0, "")
+    assert [line.split("\t") for line in printed.splitlines()] == [
+        ["recall", "one test", "two test", "mean"],
+        [str(half), "0.500 [0.500, 0.500]", "0.500 [0.500, 0.500]", "0.500"],
+        [str(one / "masks"), "1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]", "1.000"],
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("one-1", "one-2", "two-1", "two-2", "matrix.csv", "matrix.md", "matrix.tex")
+    }
+    assert (tmp_path / "out" / "two-2" / "report.html").is_file()
+    code, _, err = crack("eval", one, one, "--masks", half)
+    assert (code, "named twice" in err) == (2, True)
+
+
+def test_two_predictions_of_one_set_are_compared(crack, two_sets):
+    one, _, half = two_sets
+    code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--format", "md")
+    assert code == 0
+    assert "| iou | 0.500 | 1.000 | +0.500 [+0.500, +0.500] | 0.002 | second is higher |" in printed.splitlines()
+    code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--json")
+    told = json.loads(printed)
+    assert told["differences"][str(one / "masks")][0]["score"] == "iou"
+    assert [report["images"] for report in told["reports"]] == [4, 4]
+
+
+def test_what_is_wrong_with_one_set_leaves_the_others(crack, two_sets, tmp_path):
+    one, two, half = two_sets
+    (two / "masks" / "0.png").write_bytes(b"damaged")
+    for path in (half / "one").iterdir():
+        path.unlink()
+    code, printed, err = crack("eval", one, two, "--masks", half, "-q")
+    assert code == 1
+    assert printed.splitlines()[1].split("\t")[1:] == ["-", "0.500 [0.500, 0.500]", "-"]
+    assert "no picture in this folder" in err
+    assert "0.png" in err
+
+
+def test_published_evaluators_are_followed(crack, two_sets):
+    one, _, half = two_sets
+    code, printed, _ = crack("eval", one, "--masks", half, "--protocol", "cracksam", "-q", "--format", "csv")
+    assert code == 0
+    tables = printed.split("\n\n")
+    assert tables[-1].startswith("cracksam,value\n")
+    assert json.loads(crack("eval", one, "--masks", half, "--protocol", "all", "--json", "-q")[1])[
+        "protocols"
+    ].keys() == {*("khanhha", "mmseg", "csbsr", "tut", "deepsegmentor", "fphbn", "cracksam", "omnicrack", "opencrack")}
+    code, _, err = crack("eval", one, "--masks", half, "--protocol", "kanhha")
+    assert (code, "did you mean khanhha" in err) == (2, True)
+
+
+def test_spoilt_photos_are_scored_by_severity(crack, two_sets, tmp_path):
+    one, _, half = two_sets
+    code, printed, err = crack("eval", one, "--corrupt", "blur", "-o", tmp_path / "out", "-q")
+    assert (code, err) == (0, "")
+    head, blur = (line.split("\t") for line in printed.splitlines())
+    assert head == ["iou by severity", "0", "1", "2", "3", "4", "5"]
+    assert blur[0] == "blur"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("robustness.csv", "robustness.md", "robustness.tex", "robustness.png")
+    }
+    code, _, err = crack("eval", one, "--corrupt", "blur", "--masks", half)
+    assert (code, "give --weights" in err) == (2, True)
+
+
+def test_maps_of_infer_give_the_scores_of_its_network(crack, two_sets, tmp_path):
+    one, *_ = two_sets
+    crack("infer", one / "images", "-o", tmp_path / "out", "--probs", "-q")
+    scores = [
+        json.loads(crack("eval", one, *given, "--json", "-q")[1])["scores"]
+        for given in ((), ("--probs", tmp_path / "out"))
+    ]
+    assert scores[0] == scores[1]
 
 
 def put_pairs(folder, count):
@@ -298,9 +390,9 @@ def test_scores_are_told_by_origin(crack, tmp_path):
     code, printed, _ = crack("eval", tmp_path / "data", "--masks", tmp_path / "raw" / "masks")
     assert code == 0
     assert printed.splitlines()[-3:] == [
-        "origin\timages\twith crack\tiou\tprecision\trecall\tfalse alarm area",
-        "like_crack\t1\t0\t-\t-\t-\t5.00%",
-        "noncrack\t1\t0\t-\t-\t-\t5.00%",
+        "origin\timages\twith crack\tiou\tprecision\trecall\tcldice\tfalse alarm area",
+        "like_crack\t1\t0\t-\t-\t-\t-\t5.00%",
+        "noncrack\t1\t0\t-\t-\t-\t-\t5.00%",
     ]
 
 
@@ -364,7 +456,7 @@ def test_masks_are_scored_where_torch_is_missing(tmp_path):
     code = "import sys; sys.modules['torch'] = None; from cracktool import cli; cli.main()"
     command = [sys.executable, "-c", code, "eval", tmp_path / "data", "--masks", tmp_path / "data" / "masks"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "iou\t1.000\t" in result.stdout
+    assert "iou\t1.000\t1.000" in result.stdout
 
 
 def test_layouts_are_listed_with_their_counts_licence_and_home(crack):
@@ -476,7 +568,7 @@ def test_authors_weights_are_scored(crack, photos, authors_file, tmp_path):
     assert (code, json.loads(printed)["images"]) == (0, 2)
     code, _, err = crack("eval", tmp_path / "data", "--masks", tmp_path / "raw" / "masks", *named[2:])
     assert code == 2
-    assert "leave --weights, --model and --threshold out" in err
+    assert "--model is for --weights" in err
 
 
 @pytest.mark.parametrize("command", ["infer", "eval", "export"])

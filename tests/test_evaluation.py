@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from cracktool import evaluation
 from cracktool.errors import InputError, UsageError
 from cracktool.evaluation import (
     Origin,
@@ -18,6 +17,7 @@ from cracktool.evaluation import (
     model_origin,
     predictions_from_masks,
     predictions_from_model,
+    scoring,
 )
 from cracktool.images import encode_png, write_mask
 from cracktool.manifest import Entry, Manifest, read_manifest, write_manifest
@@ -79,13 +79,21 @@ def perfect(manifest):
 
 def test_perfect_predictions(data):
     report = evaluate(data, perfect(data), origin=WEIGHTS)
-    assert {name: summary.pooled for name, summary in report.scores.items() if summary.pooled is not None} == {
-        name: 1 for name in report.scores if name not in ("ois_0px", "aiu")
+    pooled = {name: summary.pooled for name, summary in report.scores.items() if summary.pooled is not None}
+    assert {name for name, value in pooled.items() if value == 1} >= {"iou", "f1_5px", "f1_bsds", "cliou_4px", "ap_0px"}
+    assert {name for name, value in pooled.items() if value < 1} == {
+        *("false_alarm", "ece", "ece_near", "brier", "brier_near")
+    }
+    assert pooled["false_alarm"] == 0
+    assert pooled["ece"] == pytest.approx(0.5 / 256)  # a level stands for its middle
+    of_images = {name: summary.empty_is_one.mean for name, summary in report.scores.items() if name not in pooled}
+    assert of_images == {
+        **{"hd95": 0, "surface_distance": 0, "betti_0_error": 0, "betti_1_error": 0, "ois_0px": 1, "aiu": 1}
     }
     assert (len(report.rows), report.positives, report.skipped, report.failures) == (4, 2, 1, ())
     assert (report.split, report.data) == ("test", str(data.folder))
-    assert report.scores["iou"].empty_is_one == Spread(mean=1, std=0, images=4)
-    assert report.scores["iou"].positives_only == Spread(mean=1, std=0, images=2)
+    assert report.scores["iou"].empty_is_one == Spread(mean=1, std=0, images=4, ci95=(1, 1))
+    assert report.scores["iou"].positives_only == Spread(mean=1, std=0, images=2, ci95=(1, 1))
 
 
 def test_scores_by_hand_under_both_rules(data):
@@ -99,15 +107,20 @@ def test_scores_by_hand_under_both_rules(data):
     report = evaluate(data, reversed(predictions), origin=WEIGHTS)
     assert [row.image for row in report.rows] == [each.image for each in data.entries[:4]]
     assert [row.scores["iou"] for row in report.rows] == [0.5, 0.25, 0, 1]
-    assert report.counts == Counts(tp=10 + 20, fp=10 + 10, fn=60, tn=60 + 70 + 80)
+    assert report.measured.counts == Counts(tp=10 + 20, fp=10 + 10, fn=60, tn=60 + 70 + 80)
     iou = report.scores["iou"]
     assert iou.pooled == pytest.approx(30 / 110)
-    assert iou.empty_is_one == Spread(mean=pytest.approx(0.4375), std=pytest.approx(0.369755), images=4)
-    assert iou.positives_only == Spread(mean=pytest.approx(0.375), std=pytest.approx(0.125), images=2)
+    assert iou.pooled_positives == pytest.approx(30 / 100)
+    assert (iou.empty_is_one.mean, iou.empty_is_one.std) == pytest.approx((0.4375, 0.369755))
+    assert (iou.positives_only.mean, iou.positives_only.std) == pytest.approx((0.375, 0.125))
+    low, high = iou.positives_only.ci95
+    assert (low, high) == (0.25, 0.5)
+    assert report.scores["false_alarm"].pooled == pytest.approx(10 / 160)
+    assert report.scores["false_alarm"].pooled_ci95 == pytest.approx((0, 10 / 80))
     assert report.scores["precision_2px"].pooled == pytest.approx((20 + 20 + 0) / 50)
     assert report.scores["recall_2px"].pooled == pytest.approx((10 + 40) / 90)
     assert report.scores["ois_0px"].positives_only.mean == pytest.approx((2 / 3 + 2 / 5) / 2)
-    assert "iou" in report.to_dict()["protocols"]
+    assert "iou" in report.to_dict()["texts"]
 
 
 def test_the_threshold_decides(data):
@@ -126,15 +139,15 @@ def test_the_threshold_decides(data):
     with pytest.raises(UsageError, match="threshold"):
         evaluate(only, [], origin=WEIGHTS, threshold=1.5)
     with pytest.raises(UsageError, match="tolerance"):
-        evaluate(only, [], origin=WEIGHTS, tolerance_px=-1)
+        evaluate(only, [], origin=WEIGHTS, tolerances=[-1])
 
 
 def test_the_tolerance_names_its_scores(data):
     off = [(data.entries[0], rows_mask(7).astype(np.uint8) * 255)]  # 4 px below the truth
     only = Manifest(data.folder, data.entries[:1])
-    near = evaluate(only, off, origin=WEIGHTS, tolerance_px=4).scores
+    near = evaluate(only, off, origin=WEIGHTS, tolerances=[4]).scores
     assert (near["f1_4px"].pooled, near["iou"].pooled) == (1, 0)
-    assert evaluate(only, off, origin=WEIGHTS, tolerance_px=3.5).scores["f1_3.5px"].pooled == 0
+    assert evaluate(only, off, origin=WEIGHTS, tolerances=[3.5]).scores["f1_3.5px"].pooled == 0
 
 
 def test_failures_do_not_stop_the_others(data):
@@ -148,7 +161,7 @@ def test_failures_do_not_stop_the_others(data):
     ]
     report = evaluate(data, predictions, origin=WEIGHTS)
     assert [row.image for row in report.rows] == [clean.image]
-    assert report.counts.fp == 0
+    assert report.measured.counts.fp == 0
     errors = {failure.image: str(failure.error) for failure in report.failures}
     assert errors.keys() == {line.image, full.image, label.image}
     assert "broken" in errors[line.image]
@@ -244,7 +257,7 @@ def test_a_predictor_sees_only_what_can_be_scored(data):
     origin = model_origin(predictor, "mine.safetensors")
     report = evaluate(data, predictions_from_model(data, predictor), origin=origin, threshold=0.3)
     assert [row.image for row in report.rows] == ["images/line.jpg", "images/sub/full.png", "images/label.png"]
-    assert report.counts == Counts(tp=10 + 80, fp=70 + 80, fn=0, tn=0)
+    assert report.measured.counts == Counts(tp=10 + 80, fp=70 + 80, fn=0, tn=0)
     assert "empty" in str(report.failures[0].error)
     assert report.to_dict()["origin"] == {
         "kind": "weights",
@@ -274,11 +287,13 @@ def test_a_degraded_image_is_scored_at_the_size_of_its_truth(degraded):
     predictions[0] = predictions[0][0], line.astype(np.uint8) * 255
     report = evaluate(degraded, predictions, origin=WEIGHTS)
     assert report.failures == ()
-    assert report.counts == Counts(tp=80 + 1280, fp=0, fn=80, tn=1120 + 2 * 1280)
+    assert report.measured.counts == Counts(tp=80 + 1280, fp=0, fn=80, tn=1120 + 2 * 1280)
     assert [row.scores["iou"] for row in report.rows] == [0.5, 1, 1, 1]
-    np.testing.assert_array_equal(report.rows[0].mask(), line)
+    np.testing.assert_array_equal(report.mask(report.rows[0]), line)
     np.testing.assert_array_equal(report.truth(report.rows[0]), enlarged(TRUTHS["line"]))
-    assert report.truth(report.rows[3]).shape == report.rows[3].mask().shape == (32, 40)  # known by its label alone
+    assert (
+        report.truth(report.rows[3]).shape == report.mask(report.rows[3]).shape == (32, 40)
+    )  # known by its label alone
 
 
 def test_masks_of_four_times_the_side_are_read_for_degraded_images(degraded, tmp_path):
@@ -311,18 +326,19 @@ def test_predictions_of_another_size_than_the_truth_are_told_what_to_do(degraded
 def test_rows_keep_the_predicted_mask(data):
     report = evaluate(data, perfect(data), origin=WEIGHTS)
     for row in report.rows:
-        np.testing.assert_array_equal(row.mask(), TRUTHS.get(Path(row.image).stem, rows_mask()))
-        np.testing.assert_array_equal(report.truth(row), row.mask())
+        np.testing.assert_array_equal(report.mask(row), TRUTHS.get(Path(row.image).stem, rows_mask()))
+        np.testing.assert_array_equal(report.truth(row), report.mask(row))
 
 
 def test_the_interval_is_by_group(tmp_path):
     entries = tuple(entry(f"images/{n}.png", mask=False, label="uncracked", group=str(n // 2)) for n in range(6))
     predictions = [(each, rows_mask().astype(np.uint8)) for each in entries]
     report = evaluate(Manifest(tmp_path, entries), predictions, origin=WEIGHTS)
-    assert report.iou_ci95 == (1, 1)
-    assert report.to_dict()["iou_ci95"]["groups"] == 3
+    assert report.scores["iou"].pooled_ci95 == (1, 1)
+    assert report.to_dict()["intervals"]["groups"] == 3
     one = Manifest(tmp_path, entries[:2])
-    assert evaluate(one, predictions, origin=WEIGHTS).iou_ci95 is None
+    scores = evaluate(one, predictions, origin=WEIGHTS).scores
+    assert scores["iou"].pooled_ci95 is scores["iou"].empty_is_one.ci95 is scores["false_alarm"].pooled_ci95 is None
 
 
 def test_the_report_is_repeatable_whatever_the_order(data):
@@ -342,9 +358,9 @@ def test_few_predictions_are_held_at_a_time():
             drawn.append(number)
             yield number
 
-    results = evaluation._in_threads(lambda number: number * 2, items())
+    results = scoring._in_threads(lambda number: number * 2, items())
     assert next(results) == 0
-    assert len(drawn) <= 2 * evaluation._THREADS + 1
+    assert len(drawn) <= 2 * scoring._THREADS + 1
     assert [0, *results] == [number * 2 for number in range(100)]
 
 
@@ -359,11 +375,11 @@ for name in ("torch", "torchvision", "timm", "matplotlib"):
     sys.modules[name] = None
 from cracktool.evaluation import evaluate, masks_origin, predictions_from_masks
 from cracktool.manifest import read_manifest
-from cracktool.report import format_table
+from cracktool.report import score_table
 part = read_manifest(sys.argv[1]).split("test")
 report = evaluate(part, predictions_from_masks(part, sys.argv[2]), origin=masks_origin(sys.argv[2]))
-print(format_table(report)[0])
+print(score_table(report)[1])
 """
     arguments = [sys.executable, "-c", code, str(data.folder), str(tmp_path / "out")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
-    assert done.stdout.strip() == "('iou', '1.000', '1.000 ± 0.000', '1.000 ± 0.000')"
+    assert done.stdout.strip() == "('iou', '1.000 [1.000, 1.000]', '1.000', '1.000 ± 0.000', '1.000 ± 0.000')"

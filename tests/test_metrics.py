@@ -10,15 +10,16 @@ from hypothesis.extra import numpy as hnp
 
 from cracktool.errors import InputError, UsageError
 from cracktool.metrics import (
+    SWEEP,
     Counts,
     Histogram,
     Matches,
+    Resampling,
     Spread,
     average_iou,
     average_precision,
     best_dice,
     best_threshold,
-    bootstrap_iou,
     centreline_matches,
     threshold_level,
     tolerance_matches,
@@ -142,7 +143,8 @@ def test_no_threshold_beats_the_best(several):
 @given(pairs())
 def test_best_dice_is_the_maximum_over_thresholds(pair):
     histogram = Histogram.of(*pair)
-    assert best_dice(histogram) == pytest.approx(max(histogram.counts(level).scores().dice for level in range(1, 256)))
+    levels = [threshold_level(threshold) for threshold in SWEEP]
+    assert best_dice(histogram) == pytest.approx(max(histogram.counts(level).scores().dice for level in levels))
 
 
 def test_average_precision_by_hand():
@@ -252,25 +254,50 @@ def test_mean_and_population_deviation():
     assert Spread.of([]) is None
 
 
+def ious(counts, groups, **settings):
+    resampling = Resampling(groups, **settings)
+    sums = resampling.sums(np.array([(each.tp, each.tp + each.fp + each.fn) for each in counts]))
+    return resampling.interval(sums[:, 0] / sums[:, 1])
+
+
 def test_bootstrap_is_repeatable_and_holds_the_score():
     rng = np.random.default_rng(1)
     counts = [Counts(tp=int(t), fp=int(f), fn=int(f), tn=0) for t, f in rng.integers(50, 200, (40, 2))]
     groups = [str(number) for number in range(40)]
-    low, high = bootstrap_iou(counts, groups)
+    low, high = ious(counts, groups)
     pooled = sum(counts, Counts(tp=0, fp=0, fn=0, tn=0)).scores().iou
-    assert bootstrap_iou(counts, groups) == (low, high)
-    assert bootstrap_iou(counts, groups, seed=1) != (low, high)
+    assert ious(counts, groups) == (low, high)
+    assert ious(counts, groups, seed=1) != (low, high)
     assert low < pooled < high
 
 
 def test_bootstrap_draws_groups_and_not_images():
     good, bad = Counts(tp=10, fp=0, fn=0, tn=0), Counts(tp=0, fp=5, fn=5, tn=0)
-    by_image = bootstrap_iou([good] * 20 + [bad] * 20, [str(number) for number in range(40)])
-    by_photo = bootstrap_iou([good] * 20 + [bad] * 20, ["a"] * 20 + ["b"] * 20)
+    by_image = ious([good] * 20 + [bad] * 20, [str(number) for number in range(40)])
+    by_photo = ious([good] * 20 + [bad] * 20, ["a"] * 20 + ["b"] * 20)
     assert by_photo == (0, 1)
     assert by_image[0] > 0.3
     assert by_image[1] < 0.7
-    assert bootstrap_iou([good, bad], ["a", "a"]) is None
+    assert ious([good, bad], ["a", "a"]) is None
+
+
+def test_draws_are_of_as_many_groups_as_there_are():
+    resampling = Resampling(["a", "b", "b", "c"], resamples=250)
+    assert resampling.groups == 3
+    sums = resampling.sums(np.array([[1, 0], [10, 0], [10, 0], [100, 7]]))
+    assert sums.shape == (250, 2)
+    drawn = np.stack([sums[:, 0] % 10, sums[:, 0] % 100 // 20, sums[:, 0] // 100])
+    assert (drawn.sum(axis=0) == 3).all()
+    np.testing.assert_array_equal(sums[:, 1], 7 * drawn[2])
+
+
+def test_means_of_draws_without_the_chosen_images_are_left_out():
+    resampling = Resampling(["a", "b"], resamples=400)
+    means = resampling.means(np.array([[0.25], [1.0]]), np.array([True, False]))
+    known = means[~np.isnan(means)]
+    assert set(known) == {0.25}
+    assert 0.6 < len(known) / 400 < 0.9  # "a" is missing in a quarter of the draws
+    assert resampling.interval(means[:, 0]) == (0.25, 0.25)
 
 
 @pytest.mark.parametrize(

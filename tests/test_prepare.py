@@ -230,6 +230,8 @@ def test_degraded_photos_lie_beside_sharp_masks_and_what_blurred_them(raw, tmp_p
         assert kernel.sum() == pytest.approx(1, abs=1e-5)
         small, mask = read_image(tmp_path / "out" / entry.image), read_mask(tmp_path / "out" / entry.mask)
         assert np.array_equal(small, degrade(sharp, kernel))
+        kept = read_image(tmp_path / "out" / "sharp" / f"{stem}.png")
+        assert np.array_equal(kept, sharp[: 4 * small.shape[0], : 4 * small.shape[1]])
         assert (entry.height, entry.width) == small.shape[:2] == (6, 8)
         assert np.array_equal(mask, truth[:24, :32])
         assert entry.crack_fraction == pytest.approx(mask.mean(), abs=1e-6)

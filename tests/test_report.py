@@ -12,18 +12,15 @@ from cracktool.evaluation import Origin, evaluate, masks_origin
 from cracktool.images import encode_png, read_image, write_mask
 from cracktool.manifest import Entry, Manifest
 from cracktool.report import (
-    ALARM,
-    FOUND,
-    MISSED,
-    TABLE_COLUMNS,
     choose_rows,
     draw_comparison,
-    format_table,
     plot_batch,
-    plot_confusion,
     plot_curves,
+    score_table,
     write_report,
 )
+from cracktool.report.pictures import ALARM, FOUND, MISSED
+from cracktool.report.plots import plot_confusion
 
 SIDE = 64
 
@@ -70,7 +67,8 @@ def test_report_files(report, tmp_path):
     assert written.warnings == ()
     names = {path.relative_to(out).as_posix() for path in written.files}
     figures = {f"figures/n{number}.png" for number in range(1, 7)}  # n0 has nothing to show
-    assert names == {"report.json", "per_image.csv", "confusion.png"} | figures
+    plots = {f"{name}.png" for name in ("confusion", "spread", "sweep", "reliability")}
+    assert names == {"report.json", "per_image.csv", "report.html"} | plots | figures
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == names
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_dict()))
     with (out / "per_image.csv").open() as file:
@@ -92,7 +90,7 @@ def test_a_missing_photo_costs_only_its_figure(report, tmp_path):
     (tmp_path / "data/images/n3.png").unlink()
     (tmp_path / "data/images/n4.png").write_bytes(encode_png(np.zeros((3, 3, 3), np.uint8)))
     written = write_report(report, tmp_path / "out", figures=None)
-    assert len(written.files) == 3 + 5
+    assert len(written.files) == 7 + 5
     assert len(written.warnings) == 2
     assert all("no figure" in warning for warning in written.warnings)
     assert "n3" in written.warnings[0]
@@ -186,13 +184,14 @@ def test_confusion_picture(report, tmp_path):
 
 
 def test_table(report):
-    table = format_table(report)
-    assert all(len(row) == len(TABLE_COLUMNS) for row in table)
+    head, *table = score_table(report)
+    assert all(len(row) == len(head) for row in table)
     lines = {row[0]: row[1:] for row in table}
     pooled = report.scores["iou"].pooled
-    assert lines["iou"][0] == f"{pooled:.3f}"
-    assert lines["iou"][1] != lines["iou"][2]  # the empty image counts under the first rule only
-    assert lines["ods_0px"][1:] == ("", "")
+    low, high = report.scores["iou"].pooled_ci95
+    assert lines["iou"][0] == f"{pooled:.3f} [{low:.3f}, {high:.3f}]"
+    assert lines["iou"][2] != lines["iou"][3]  # the empty image counts under the first rule only
+    assert lines["ods_0px"][1:] == ("", "", "")
     assert lines["ois_0px"][0] == ""
     assert list(lines) == list(report.scores)
 

@@ -9,7 +9,7 @@ from cracktool.errors import InputError
 from cracktool.evaluation import evaluate, masks_origin, predictions_from_masks
 from cracktool.images import encode_png
 from cracktool.manifest import read_manifest
-from cracktool.report import format_origins
+from cracktool.report import group_tables
 
 FOLDERS = {
     "pure crack": "cracked",
@@ -99,13 +99,16 @@ def test_false_alarms_are_told_by_situation(tmp_path):
     predictions = predictions_from_masks(manifest, tmp_path / "masks")
     report = evaluate(manifest, predictions, origin=masks_origin(tmp_path / "masks"))
     assert (len(report.rows), report.skipped) == (3, 1)
-    assert format_origins(report) == [
-        ("like_crack", "2", "0", "-", "-", "-", "5.00%"),
-        ("noncrack", "1", "0", "-", "-", "-", "0.00%"),
+    (table,) = group_tables(report)
+    assert table[1:] == [
+        ("like_crack", "2", "0", "-", "-", "-", "-", "5.00%"),
+        ("noncrack", "1", "0", "-", "-", "-", "-", "0.00%"),
     ]
-    told = json.loads(json.dumps(report.to_dict()))["origins"]
+    assert report.scores["false_alarm"].pooled == pytest.approx(0.1 / 3)
+    told = json.loads(json.dumps(report.to_dict()))["groups"]["origin"]
     assert told["like_crack"] == {
-        "images": 2, "positives": 0, "iou": None, "precision": None, "recall": None, "false_alarm": 0.05,
+        "images": 2, "positives": 0, "iou": None, "precision": None, "recall": None, "cldice": None,
+        "false_alarm": 0.05,
     }  # fmt: skip
 
 

@@ -1,72 +1,288 @@
-"""`crack eval`: a network or masks against the truth."""
+"""`crack eval`: networks, masks or probability maps against the truth."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, Weights, build_predictor
+from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, build_predictor
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
-from cracktool.errors import UsageError
+from cracktool.errors import CrackError, UsageError
+
+if TYPE_CHECKING:
+    from cracktool.evaluation import Origin, Prediction, Report
+    from cracktool.evaluation.restoration import Scorer
+    from cracktool.inference import Predictor
+    from cracktool.manifest import Manifest
+    from cracktool.report import Table
+
+SHIPPED = "the weights that ship"
+
+
+class Format(StrEnum):
+    """How tables are printed."""
+
+    table = "table"
+    csv = "csv"
+    md = "md"
+    tex = "tex"
+    json = "json"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One set of predictions: its name, how to get those of a data set with their threshold, and what else to score."""
+
+    name: str
+    predict: Callable[[Manifest], tuple[Origin, Iterable[Prediction], float]]
+    scorer: Callable[[Manifest], Scorer | None] = lambda _: None
 
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Prepared data set, or its manifest.csv.")],
-    weights: Weights = None,
+    data: Annotated[list[Path], typer.Argument(help="Prepared data sets, or their manifest.csv.")],
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option("--weights", "-w", help="Weights file, run folder or published name; may be repeated."),
+    ] = None,
     model: Model = None,
+    masks: Annotated[list[Path] | None, typer.Option(help="Score this folder of masks; may be repeated.")] = None,
+    probs: Annotated[
+        list[Path] | None, typer.Option(help="Score this folder of probability maps; may be repeated.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    masks: Annotated[Path | None, typer.Option(help="Score this folder of masks instead of a network.")] = None,
     threshold: Threshold = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Follow this published evaluator too; all for each of them.")
+    ] = None,
+    corrupt: Annotated[
+        list[str] | None, typer.Option(help="Score photos spoilt so, at five severities; all for each kind.")
+    ] = None,
+    score: Annotated[str, typer.Option(help="Score of the matrix of several sets.")] = "iou",
     tile: Tile = None,
     overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
     figures: Annotated[int, typer.Option(min=0, help="Side-by-side pictures: the worst, median and best.")] = 12,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for report, tables and pictures.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for page, tables and pictures.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How tables are printed.")] = Format.table,
+    json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON; the same as --format json.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score a network, or a folder of masks, against the truth of a data set.
+    """Score networks, masks or probability maps against the truth of data sets.
 
     Scores are of the crack class, at the size of the true masks: the photos' own, or 4 times their sides in a set made
-    with prepare --degrade. Prints a table: pooled over all pixels, and the mean over images under both rules for images
-    without crack. Photos sorted by situation (prepare situations) get a second table, one line for each situation.
+    with prepare --degrade. Prints every score pooled over all pixels, with its 95 % interval, and as the mean over
+    images under both rules for images without crack; then those by group and by published evaluator.
+
+    Several data sets or several sets of predictions give a matrix of one score, and on one data set the differences
+    from the first, in pairs, with what may be said of them.
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
-    from cracktool.evaluation import evaluate as run
-    from cracktool.evaluation import masks_origin, model_origin, predictions_from_masks, predictions_from_model
     from cracktool.manifest import read_manifest
-    from cracktool.report import ORIGIN_COLUMNS, TABLE_COLUMNS, format_origins, format_table, write_report
 
-    manifest = read_manifest(data).split(split)
-    if masks is None:
-        predictor = build_predictor(
-            weights, device, quiet, model=model, dtype=dtype, tile=tile, overlap=overlap, threshold=threshold
-        )
-        origin = model_origin(predictor, str(weights or "the weights that ship"))
-        predictions, used = predictions_from_model(manifest, predictor), predictor.threshold
-    elif weights is None and model is None and threshold is None:
-        origin, used = masks_origin(masks), 0.5
-        predictions = predictions_from_masks(manifest, masks)
+    def build(chosen: Path | None) -> Predictor:
+        settings = {"tile": tile, "overlap": overlap, "threshold": threshold}
+        return build_predictor(chosen, device, quiet, model=model, dtype=dtype, **settings)
+
+    if (masks or probs) and not weights and model is not None:
+        raise UsageError("--model is for --weights", remedy="leave it out")
+    if masks and threshold is not None and not (weights or probs):
+        raise UsageError("--masks are ready masks", remedy="leave --threshold out")
+    sources = [
+        *(_weights_source(each, model, build) for each in weights or ()),
+        *(_folder_source("masks", each, 0.5) for each in masks or ()),
+        *(_folder_source("probs", each, 0.5 if threshold is None else threshold) for each in probs or ()),
+    ] or [_weights_source(None, model, build)]
+    manifests = [read_manifest(each).split(split) for each in data]
+    if len({manifest.folder.resolve() for manifest in manifests}) < len(manifests):
+        raise UsageError("a data set is named twice", remedy="name each once")
+    shown = Format.json if json_ else format_
+    if corrupt:
+        if masks or probs:
+            raise UsageError("--corrupt spoils photos before a network sees them", remedy="give --weights")
+        for manifest in manifests:
+            for each in weights or (None,):
+                _show_robustness(manifest, str(each or SHIPPED), build(each), corrupt, score, out, shown, quiet)
+        return
+    run = partial(_report, protocols=_protocols(protocol or ()), quiet=quiet)
+    if len(manifests) == len(sources) == 1:
+        _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
-        raise UsageError("--masks are ready masks", remedy="leave --weights, --model and --threshold out")
-    with progress_bar(quiet, iterable=predictions, total=len(manifest.entries), desc=split, unit=" images") as shown:
-        report = run(manifest, shown, origin=origin, threshold=used)
-    if out is not None:
-        warn(write_report(report, out, figures=figures).warnings)
+        _show_matrix(manifests, sources, run, score, out, figures, shown)
+
+
+def _weights_source(weights: Path | None, model: str | None, build: Callable[[Path | None], Predictor]) -> _Source:
+    from cracktool.evaluation import model_origin, predictions_from_model, restoration_scorer
+    from cracktool.weights import load_weights
+
+    name = str(weights or SHIPPED)
+    predictor = cache(lambda: build(weights))
+
+    def predict(manifest: Manifest) -> tuple[Origin, Iterable[Prediction], float]:
+        used = predictor()
+        return model_origin(used, name), predictions_from_model(manifest, used), used.threshold
+
+    def scorer(manifest: Manifest) -> Scorer | None:
+        if not (manifest.folder / "sharp").is_dir() or predictor().network.card.scale == 1:
+            return None
+        return restoration_scorer(manifest, load_weights(weights, model=model))
+
+    return _Source(name, predict, scorer)
+
+
+def _folder_source(kind: str, folder: Path, threshold: float) -> _Source:
+    from cracktool import evaluation
+
+    describe, read = getattr(evaluation, f"{kind}_origin"), getattr(evaluation, f"predictions_from_{kind}")
+
+    def predict(manifest: Manifest) -> tuple[Origin, Iterable[Prediction], float]:
+        own = folder / manifest.folder.resolve().name  # of several data sets, each may have a folder of its own
+        used = own if own.is_dir() else folder
+        return describe(used), read(manifest, used), threshold
+
+    return _Source(str(folder), predict)
+
+
+def _protocols(names: Sequence[str]) -> list[str]:
+    from cracktool.protocols import PROTOCOLS
+
+    return list(PROTOCOLS) if "all" in names else list(dict.fromkeys(names))
+
+
+def _report(manifest: Manifest, source: _Source, *, protocols: Sequence[str], quiet: bool) -> Report:
+    from cracktool.evaluation import evaluate as run
+
+    origin, predictions, threshold = source.predict(manifest)
+    total = sum(entry.has_truth for entry in manifest.entries)
+    described = manifest.folder.name
+    with progress_bar(quiet, iterable=predictions, total=total, desc=described, unit=" images") as shown:
+        scorer = source.scorer(manifest)
+        report = run(manifest, shown, origin=origin, threshold=threshold, protocols=protocols, scorer=scorer)
+    warn(report.warnings)
     if not quiet:
         skipped = f", {report.skipped} without truth skipped" if report.skipped else ""
-        tell(f"{report.data}, split {split}: {len(report.rows)} images, {report.positives} with crack{skipped}")
-    if json_:
+        split, images = report.split, f"{len(report.rows)} images, {report.positives} with crack"
+        tell(f"{source.name} on {report.data}, split {split}: {images}{skipped}")
+    return report
+
+
+def _show_one(report: Report, out: Path | None, figures: int, shown: Format, quiet: bool) -> None:
+    from cracktool.report import group_tables, protocol_tables, score_table, write_report
+
+    if out is not None:
+        written = write_report(report, out, figures=figures)
+        warn(written.warnings)
+        if not quiet:
+            tell(f"next: open {written.files[-1]}")
+    if shown is Format.json:
         print_data(json.dumps(report.to_dict()))
     else:
-        print_table([TABLE_COLUMNS, *format_table(report)], sys.stdout)
-        if report.origins:
-            print_table([ORIGIN_COLUMNS, *format_origins(report)], sys.stdout)
+        _print_tables([score_table(report), *group_tables(report), *protocol_tables(report)], shown)
     finish(failure.error for failure in report.failures)
+
+
+def _show_matrix(
+    manifests: Sequence[Manifest],
+    sources: Sequence[_Source],
+    run: Callable[[Manifest, _Source], Report],
+    score: str,
+    out: Path | None,
+    figures: int,
+    shown: Format,
+) -> None:
+    from cracktool.evaluation import compare, matrix
+    from cracktool.report import difference_table, matrix_table, write_report, write_table
+
+    failures: list[CrackError] = []
+
+    def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
+        try:
+            report = run(manifest, source)
+        except CrackError as error:
+            failures.append(error)
+            return None
+        failures.extend(failure.error for failure in report.failures)
+        if out is not None:
+            name = f"{manifest.folder.resolve().name}-{number + 1}"
+            warn(write_report(report, out / name, figures=figures).warnings)
+        return report
+
+    reports = [[tried(manifest, source, number) for manifest in manifests] for number, source in enumerate(sources)]
+    done = [report for row in reports for report in row if report is not None]
+    if not done:
+        finish(failures)
+    whole = matrix(reports, score, [source.name for source in sources])
+    tables = {"matrix": matrix_table(whole)}
+    differences = {}
+    if len(manifests) == 1 and reports[0][0] is not None:
+        for number, (other,) in enumerate(reports[1:], 2):
+            if other is not None:
+                differences[number] = compare(reports[0][0], other)
+                tables[f"difference-{number}"] = difference_table(differences[number])
+    if out is not None:
+        for name, table in tables.items():
+            write_table(table, out / name)
+    if shown is Format.json:
+        pairs = {sources[number - 1].name: [asdict(each) for each in some] for number, some in differences.items()}
+        everything = {"matrix": asdict(whole), "differences": pairs, "reports": [each.to_dict() for each in done]}
+        print_data(json.dumps(everything))
+    else:
+        _print_tables(list(tables.values()), shown)
+    finish(failures)
+
+
+def _show_robustness(
+    manifest: Manifest,
+    name: str,
+    predictor: Predictor,
+    kinds: Sequence[str],
+    score: str,
+    out: Path | None,
+    shown: Format,
+    quiet: bool,
+) -> None:
+    from cracktool.corruption import CORRUPTIONS
+    from cracktool.evaluation import robustness
+    from cracktool.report import plot_robustness, robustness_table, write_table
+
+    chosen = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
+    cases = []
+    with progress_bar(quiet, total=1 + 5 * len(chosen), desc=manifest.folder.name, unit=" runs") as bar:
+        for case in robustness(manifest, predictor, chosen, name=name, score=score):
+            bar.update()
+            cases.append(case)
+    if not quiet:
+        tell(f"{name} on {manifest.folder}, {len(manifest.entries)} images: {score} by severity")
+    table = robustness_table(cases, score)
+    if out is not None:
+        write_table(table, out / "robustness")
+        plot_robustness(cases, score, out / "robustness.png")
+    if shown is Format.json:
+        print_data(
+            json.dumps({"data": str(manifest.folder), "weights": name, "cases": [asdict(each) for each in cases]})
+        )
+    else:
+        _print_tables([table], shown)
+    warn(
+        [f"{each.failures} images could not be scored: {each.kind} {each.severity}" for each in cases if each.failures]
+    )
+
+
+def _print_tables(tables: Sequence[Table], shown: Format) -> None:
+    from cracktool.report import FORMATS
+
+    for table in tables:
+        if shown is Format.table:
+            print_table(table, sys.stdout)
+        else:
+            print_data(FORMATS[shown.value](table).rstrip("\n") + ("\n" if table is not tables[-1] else ""))

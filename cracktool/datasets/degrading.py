@@ -11,7 +11,7 @@ import io
 import numpy as np
 
 from cracktool.degradation import SCALE, Degradation
-from cracktool.images import Image, Mask
+from cracktool.images import Image, Mask, encode_png
 
 
 def degraded(name: str, image: Image, mask: Mask | None, seed: int) -> tuple[Image, Mask | None, dict[str, bytes]]:
@@ -24,8 +24,9 @@ def degraded(name: str, image: Image, mask: Mask | None, seed: int) -> tuple[Ima
         seed: The same seed and name draw the same kernel.
 
     Returns:
-        The small photo (H // 4, W // 4, 3); the mask cropped to exactly 4 times its sides; and as one more file
-        ``kernels/NAME.npy``, the kernel, float32 (21, 21), that blurred it.
+        The small photo (H // 4, W // 4, 3); the mask cropped to exactly 4 times its sides; and as more files
+        ``kernels/NAME.npy``, the kernel, float32 (21, 21), that blurred it, and ``sharp/NAME.png``, the sharp photo
+        cropped likewise.
 
     Raises:
         UsageError: The photo has fewer than 4 rows or columns.
@@ -33,11 +34,13 @@ def degraded(name: str, image: Image, mask: Mask | None, seed: int) -> tuple[Ima
     Example:
         >>> image, mask, files = degraded("a", np.zeros((10, 8, 3), np.uint8), np.ones((10, 8), bool), 0)
         >>> image.shape, mask.shape, list(files)
-        ((2, 2, 3), (8, 8), ['kernels/a.npy'])
+        ((2, 2, 3), (8, 8), ['kernels/a.npy', 'sharp/a.png'])
     """
     digest = hashlib.sha256(f"{seed} {name}".encode(errors="surrogatepass")).digest()
     small, kernel = Degradation()(image, np.random.default_rng(int.from_bytes(digest)))
-    cropped = None if mask is None else mask[: SCALE * small.shape[0], : SCALE * small.shape[1]]
+    kept = slice(SCALE * small.shape[0]), slice(SCALE * small.shape[1])
+    cropped = None if mask is None else mask[kept]
     file = io.BytesIO()
     np.save(file, kernel)
-    return small, cropped, {f"kernels/{name}.npy": file.getvalue()}
+    files = {f"kernels/{name}.npy": file.getvalue(), f"sharp/{name}.png": encode_png(np.ascontiguousarray(image[kept]))}
+    return small, cropped, files

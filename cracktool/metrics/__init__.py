@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
 from cracktool.metrics.counts import NO_COUNTS, Counts, Curve, Levels, Scores, threshold_level
-from cracktool.metrics.histogram import Histogram, average_iou, average_precision, best_dice, best_threshold
+from cracktool.metrics.histogram import SWEEP, Histogram, average_iou, average_precision, best_dice, best_threshold
+from cracktool.metrics.likeness import psnr, quality
 from cracktool.metrics.matching import (
     Matches,
     centre_line,
@@ -25,12 +26,13 @@ from cracktool.metrics.matching import (
     tolerance_matches,
 )
 from cracktool.metrics.measured import TOLERANCES, Image, Measured, Score, measure, scores_of
-from cracktool.metrics.spread import Spread, bootstrap_iou
+from cracktool.metrics.spread import Interval, Resampling, Spread
 from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
 from cracktool.metrics.topology import Betti, betti_error
 
 __all__ = [
     "NO_COUNTS",
+    "SWEEP",
     "TOLERANCES",
     "Betti",
     "BorderDistances",
@@ -38,9 +40,11 @@ __all__ = [
     "Curve",
     "Histogram",
     "Image",
+    "Interval",
     "Levels",
     "Matches",
     "Measured",
+    "Resampling",
     "Score",
     "Scores",
     "Spread",
@@ -49,7 +53,6 @@ __all__ = [
     "best_dice",
     "best_threshold",
     "betti_error",
-    "bootstrap_iou",
     "brier_score",
     "centre_line",
     "centreline_matches",
@@ -60,6 +63,8 @@ __all__ = [
     "near_crack",
     "normalised_surface_dice",
     "one_to_one_matches",
+    "psnr",
+    "quality",
     "reliability",
     "scores_of",
     "threshold_level",

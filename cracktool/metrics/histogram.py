@@ -12,6 +12,9 @@ from cracktool.errors import InputError
 from cracktool.images import Mask
 from cracktool.metrics.counts import BINS, Counts, Curve, Levels, check_shapes, ratios, threshold_level
 
+SWEEP = tuple(percent / 100 for percent in range(1, 100))
+"""The thresholds of every sweep: 0.01 to 0.99."""
+
 _BAND_PIXELS = 1 << 20  # np.bincount casts to 8 bytes per pixel: a band bounds it to 8 MB
 
 
@@ -41,22 +44,21 @@ class Histogram:
         if levels.dtype != np.uint8 or truth.dtype != np.bool_:
             raise InputError(f"expected uint8 levels and a bool truth, got {levels.dtype} and {truth.dtype}")
         check_shapes(levels, truth)
-        table = np.zeros((2, BINS), np.int64)
+        crack = np.bincount(levels[truth], minlength=BINS)  # few pixels are crack: these are counted apart
+        total = np.zeros(BINS, np.int64)
         rows = max(_BAND_PIXELS // max(levels.shape[1], 1), 1)
         for top in range(0, levels.shape[0], rows):
-            bins = levels[top : top + rows].astype(np.uint16)
-            bins += truth[top : top + rows].astype(np.uint16) << 8
-            table += np.bincount(bins.ravel(), minlength=2 * BINS).reshape(2, BINS)
-        return Histogram(crack=table[1], background=table[0])
+            total += np.bincount(levels[top : top + rows].ravel(), minlength=BINS)
+        return Histogram(crack=crack, background=total - crack)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        return Histogram(self.crack + other.crack, self.background + other.background)
 
     @staticmethod
     def pool(histograms: Iterable[Histogram]) -> Histogram:
         """Return the sum of histograms; all zero without any."""
         crack, background = np.zeros((2, BINS), np.int64)
-        for each in histograms:
-            crack += each.crack
-            background += each.background
-        return Histogram(crack, background)
+        return sum(histograms, Histogram(crack, background))
 
     def counts(self, level: int) -> Counts:
         """Return the counts where pixels are crack from `level` on, 0 to 255."""
@@ -99,12 +101,12 @@ def best_threshold(histograms: Iterable[Histogram]) -> float:
 
 
 def best_dice(histogram: Histogram) -> float:
-    """Return the best Dice (F1) over the 255 thresholds 1/256 to 255/256, at 0 px and without thinning.
+    """Return the best Dice (F1) over the thresholds of `SWEEP`, at 0 px and without thinning.
 
     Of a whole set's pooled histogram this is ODS; the mean of it over the images is OIS (Liu et al. 2019, DeepCrack, as
     in the authors' ``prf_metrics.py``). The ODS of BSDS (Arbelaez 2011) and FPHBN differ: thinned and with tolerance.
     """
-    return float(histogram.dice_curve()[1:].max())
+    return float(histogram.dice_curve()[_SWEPT].max())
 
 
 def average_precision(histogram: Histogram) -> float:
@@ -120,6 +122,8 @@ def average_precision(histogram: Histogram) -> float:
 
 
 def average_iou(histogram: Histogram) -> float:
-    """Return the mean crack IoU over the thresholds 0.01 to 0.99; its mean over images is AIU (Yang 2019, FPHBN)."""
-    levels = [threshold_level(percent / 100) for percent in range(1, 100)]
-    return float(histogram.iou_curve()[levels].mean())
+    """Return the mean crack IoU over the thresholds of `SWEEP`; its mean over images is AIU (Yang 2019, FPHBN)."""
+    return float(histogram.iou_curve()[_SWEPT].mean())
+
+
+_SWEPT = [threshold_level(threshold) for threshold in SWEEP]

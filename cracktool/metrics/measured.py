@@ -5,6 +5,7 @@ What adds up over images is kept as integers, so that a set is scored as exactly
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
@@ -156,8 +157,11 @@ def scores_of(tolerances: Sequence[float] = TOLERANCES) -> tuple[Score, ...]:
     """Return all scores that follow from `Measured`, in the order in which they are reported.
 
     Raises:
-        UsageError: There is no tolerance, or one is named twice.
+        UsageError: There is no tolerance, one is named twice, or one is negative or no number.
     """
+    for radius in tolerances:
+        if not 0 <= radius < math.inf:
+            raise UsageError(f"tolerance is {radius} px, but must be 0 or more", remedy="try 2")
     if not tolerances or len(set(tolerances)) < len(tolerances):
         raise UsageError(f"tolerances are {list(tolerances)}, but must be different radii", remedy="try 2")
     return (

@@ -1,0 +1,133 @@
+"""Reports side by side: paired differences of two, and a matrix of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cracktool.errors import InputError, UsageError, did_you_mean
+from cracktool.evaluation.results import Report, Row
+from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
+
+_SURE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One pooled score of two sets of predictions of the same images.
+
+    Args:
+        score: Its name.
+        first: Score of the first.
+        second: Score of the second.
+        ci95: 95 % interval of second - first, by the bootstrap over groups, in pairs; None with fewer than two groups.
+        p: Twice the share of draws on the other side of no difference, the two-sided p-value; None likewise.
+        images: Images that both have.
+    """
+
+    score: str
+    first: float
+    second: float
+    ci95: Interval | None
+    p: float | None
+    images: int
+
+    @property
+    def verdict(self) -> str:
+        """What may be said at the level of 5 %."""
+        if self.p is None or self.p >= _SURE:
+            return "no difference shown"
+        return "second is higher" if self.second > self.first else "first is higher"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of a matrix and its interval."""
+
+    value: float
+    ci95: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """One pooled score of each set of predictions (rows) on each data set (columns); None where it could not be had."""
+
+    score: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[Cell | None, ...], ...]
+
+
+def compare(first: Report, second: Report) -> list[Difference]:
+    """Compare two sets of predictions on the images that both have, score by score.
+
+    The same groups of images are drawn for both, so that what makes a photo hard for both does not blur the difference.
+
+    Raises:
+        InputError: There is no image that both have, or their tolerances differ.
+    """
+    both = _pairs(first, second)
+    if not both or first.tolerances != second.tolerances:
+        raise InputError("no image that both have, with the same tolerances", path=first.data)
+    resampling = Resampling([one.entry.group for one, _ in both])
+    sides = [np.stack([row.measured.numbers() for row in side]) for side in zip(*both, strict=True)]
+    width = sides[0].shape[1]
+    draws = [
+        (Measured.of_numbers(each[:width]), Measured.of_numbers(each[width:]))
+        for each in resampling.sums(np.column_stack(sides))
+    ]
+    totals = [Measured.of_numbers(side.sum(axis=0)) for side in sides]
+    return [_difference(score, totals, draws, resampling, len(both)) for score in scores_of(first.tolerances)]
+
+
+def matrix(reports: Sequence[Sequence[Report | None]], score: str, rows: Sequence[str]) -> Matrix:
+    """Set one pooled score of many reports in rows and columns.
+
+    Args:
+        reports: For each set of predictions its report on each data set, None where there is none.
+        score: Name of a score with a pooled form.
+        rows: Names of the sets of predictions.
+
+    Raises:
+        UsageError: No report has a pooled score of that name.
+    """
+    known = [report for row in reports for report in row if report is not None]
+    names = {name for report in known for name, summary in report.scores.items() if summary.pooled is not None}
+    if score not in names:
+        near = did_you_mean(score, names) or f"pooled are {', '.join(sorted(names))}"
+        raise UsageError(f"no pooled score {score!r}", remedy=near)
+    columns = [next((each for each in column if each is not None), None) for column in zip(*reports, strict=True)]
+    return Matrix(
+        score=score,
+        rows=tuple(rows),
+        columns=tuple("-" if each is None else f"{each.manifest.folder.name} {each.split}" for each in columns),
+        cells=tuple(tuple(_cell(report, score) for report in row) for row in reports),
+    )
+
+
+def _cell(report: Report | None, score: str) -> Cell | None:
+    summary = None if report is None else report.scores.get(score)
+    return None if summary is None or summary.pooled is None else Cell(summary.pooled, summary.pooled_ci95)
+
+
+def _pairs(first: Report, second: Report) -> list[tuple[Row, Row]]:
+    others = {row.image: row for row in second.rows}
+    return [(row, others[row.image]) for row in first.rows if row.image in others]
+
+
+def _difference(
+    score: Score,
+    totals: Sequence[Measured],
+    draws: Sequence[tuple[Measured, Measured]],
+    resampling: Resampling,
+    images: int,
+) -> Difference:
+    values = np.array([score.of(second) - score.of(first) for first, second in draws])
+    interval = resampling.interval(values)
+    # An exact tie speaks for neither side; one more draw on each keeps p above 0, which no number of draws could show.
+    sides = (np.count_nonzero(values <= 0) + 1, np.count_nonzero(values >= 0) + 1)
+    p = None if interval is None else min(1.0, 2 * min(sides) / (len(values) + 1))
+    first, second = (score.of(total) for total in totals)
+    return Difference(score=score.name, first=first, second=second, ci95=interval, p=p, images=images)

@@ -1,0 +1,80 @@
+"""How a score falls as photos get worse: one evaluation for each kind of corruption and each severity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
+from cracktool.errors import UsageError
+from cracktool.evaluation.comparing import Cell, matrix
+from cracktool.evaluation.predictions import model_origin, predictions_from_model
+from cracktool.evaluation.scoring import evaluate
+from cracktool.images import Image
+from cracktool.manifest import Entry, Manifest
+
+if TYPE_CHECKING:
+    from cracktool.inference import Predictor
+
+CLEAN = "none"
+"""The photos as they are; their row stands first and has one severity, 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoilt:
+    """A pooled score on photos that were spoilt.
+
+    Args:
+        kind: What spoilt them, a name of `cracktool.corruption.CORRUPTIONS`, or `CLEAN`.
+        severity: 1 to 5, or 0.
+        cell: The score and its interval.
+        failures: Photos that could not be scored.
+    """
+
+    kind: str
+    severity: int
+    cell: Cell
+    failures: int
+
+
+def robustness(
+    manifest: Manifest, predictor: Predictor, kinds: Sequence[str], *, name: str, score: str = "iou"
+) -> Iterator[Spoilt]:
+    """Score a predictor on photos as they are, then on spoilt ones. Each photo is spoilt the same way in every run.
+
+    Args:
+        manifest: The photos.
+        predictor: Finds the crack.
+        kinds: What is to be tried, names of `cracktool.corruption.CORRUPTIONS`.
+        name: The weights, as the user knows them.
+        score: A pooled score.
+
+    Raises:
+        UsageError: There is no such kind, or no such score.
+        InputError: Nothing could be scored.
+    """
+    for kind in kinds:
+        if kind not in CORRUPTIONS:
+            raise UsageError(f"no corruption {kind!r}", remedy=f"use all, or {', '.join(CORRUPTIONS)}")
+    cases = [(CLEAN, 0), *((kind, severity) for kind in kinds for severity in SEVERITIES)]
+    for kind, severity in cases:
+        change = partial(_spoil, kind=kind, severity=severity) if severity else None
+        report = evaluate(
+            manifest,
+            predictions_from_model(manifest, predictor, change),
+            origin=model_origin(predictor, name),
+            threshold=predictor.threshold,
+        )
+        ((cell,),) = matrix([[report]], score, [name]).cells
+        if cell is not None:
+            yield Spoilt(kind=kind, severity=severity, cell=cell, failures=len(report.failures))
+
+
+def _spoil(entry: Entry, image: Image, *, kind: str, severity: int) -> Image:
+    digest = hashlib.sha256(entry.image.encode(errors="surrogatepass")).digest()
+    return corrupt(image, kind, severity, np.random.default_rng(int.from_bytes(digest[:8])))

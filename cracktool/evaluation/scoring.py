@@ -1,0 +1,198 @@
+"""Score predictions against a data set: levels or masks x manifest -> `Report`.
+
+Reads truths, writes nothing but a temporary file; a folder of masks is scored without PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from cracktool.degradation import SCALE
+from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.evaluation.masks import Masks, packed
+from cracktool.evaluation.predictions import Origin, Prediction
+from cracktool.evaluation.restoration import Scorer
+from cracktool.evaluation.results import Failure, Report, Row
+from cracktool.evaluation.truth import doubts, read_truth, size_of
+from cracktool.manifest import Manifest
+from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
+from cracktool.protocols import PROTOCOLS, Protocol
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_THREADS = min(os.cpu_count() or 1, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """What a thread finds of one image; all but the row is summed up at once."""
+
+    row: Row
+    mask: bytes
+    levels: Histogram
+    near: Histogram
+    warnings: Sequence[str]
+
+    @property
+    def image(self) -> str:
+        return self.row.image
+
+
+def evaluate(
+    manifest: Manifest,
+    predictions: Iterable[Prediction],
+    *,
+    origin: Origin,
+    threshold: float = 0.5,
+    tolerances: Sequence[float] = TOLERANCES,
+    protocols: Sequence[str] = (),
+    scorer: Scorer | None = None,
+) -> Report:
+    """Score predictions.
+
+    An entry without a mask counts as free of crack where its label is uncracked, and is skipped otherwise. Memory does
+    not grow with the size of the images that are done.
+
+    Args:
+        manifest: The images to score, such as one split.
+        predictions: Entries with their levels uint8 (H, W), or (4 H, 4 W) where the images are degraded ones, or the
+            error met instead, in any order.
+        origin: Where they come from. Scores over all thresholds are given where these are no binary masks.
+        threshold: Crack from this probability on, between 0 and 1.
+        tolerances: Radii of the tolerant scores, px.
+        protocols: Published evaluators to follow too, names of `cracktool.protocols.PROTOCOLS`.
+        scorer: Gives more scores of an image, such as `restoration_scorer`; called in threads.
+
+    Returns:
+        The report. An entry that could not be scored, or that has no prediction, is among its failures.
+
+    Raises:
+        UsageError: The threshold or a tolerance is out of range, or there is no such protocol.
+        InputError: Nothing could be scored.
+
+    Example:
+        >>> part = read_manifest("data/crack500").split("test")
+        >>> report = evaluate(part, predictions_from_masks(part, "masks"), origin=masks_origin("masks"))
+        >>> report.scores["iou"].pooled
+        0.612
+    """
+    chosen = {name: _protocol(name) for name in protocols}
+    scores_of(tolerances)
+    score = partial(
+        _score,
+        manifest,
+        level=threshold_level(threshold),
+        tolerances=tuple(tolerances),
+        protocols=chosen,
+        scorer=scorer,
+    )
+    wanted = tuple(entry.image for entry in manifest.entries if entry.has_truth)
+    found: dict[str, Row | Failure] = {}
+    warnings: dict[str, Sequence[str]] = {}
+    histograms = Histogram.pool(()), Histogram.pool(())
+    masks = Masks()
+    for result in _in_threads(score, _only(predictions, wanted)):
+        if isinstance(result, Failure):
+            found[result.image] = result
+            continue
+        found[result.image] = result.row
+        warnings[result.image] = result.warnings
+        masks.keep(result.image, result.mask)
+        histograms = histograms[0] + result.levels, histograms[1] + result.near
+    ordered = [found.get(image) or _unpredicted(image) for image in wanted]
+    rows = tuple(result for result in ordered if isinstance(result, Row))
+    failures = tuple(result for result in ordered if isinstance(result, Failure))
+    if not rows:
+        raise _nothing_scored(manifest, failures)
+    return Report(
+        manifest=manifest,
+        origin=origin,
+        threshold=None if origin.binary else threshold,
+        tolerances=tuple(tolerances),
+        rows=rows,
+        failures=failures,
+        skipped=len(manifest.entries) - len(wanted),
+        levels=histograms[0],
+        near=histograms[1],
+        masks=masks,
+        protocols=tuple(chosen),
+        warnings=tuple(line for row in rows for line in warnings[row.image]),
+    )
+
+
+def _score(
+    manifest: Manifest,
+    prediction: Prediction,
+    *,
+    level: int,
+    tolerances: tuple[float, ...],
+    protocols: Mapping[str, Protocol[Any]],
+    scorer: Scorer | None,
+) -> _Scored | Failure:
+    entry, levels = prediction
+    try:
+        if isinstance(levels, CrackError):
+            raise levels
+        scale = SCALE if levels.shape == (SCALE * entry.height, SCALE * entry.width) else 1
+        truth = read_truth(manifest, entry, scale=scale)
+        if levels.shape != truth.shape:
+            reason = f"the prediction is {size_of(levels)}, the truth {size_of(truth)}"
+            raise InputError(reason, path=entry.image)
+        more = {} if scorer is None else scorer(entry)
+    except CrackError as error:
+        return Failure(image=entry.image, error=error)
+    mask = levels >= level
+    image = measure(levels, truth, level=level, tolerances=tolerances)
+    row = Row(
+        entry=entry,
+        measured=image.measured,
+        scores={**{score.name: score.of(image.measured) for score in scores_of(tolerances)}, **image.scores, **more},
+        scale=scale,
+        records={name: protocol.measure(levels, truth) for name, protocol in protocols.items()},
+    )
+    found = doubts(entry.image, truth, mask)
+    return _Scored(row=row, mask=packed(mask), levels=image.levels, near=image.near, warnings=found)
+
+
+def _protocol(name: str) -> Protocol[Any]:
+    if name not in PROTOCOLS:
+        raise UsageError(f"no protocol {name!r}", remedy=did_you_mean(name, PROTOCOLS))
+    return PROTOCOLS[name]
+
+
+def _unpredicted(image: str) -> Failure:
+    return Failure(image=image, error=InputError("no prediction was given", path=image))
+
+
+def _only(predictions: Iterable[Prediction], wanted: Iterable[str]) -> Iterator[Prediction]:
+    missing = set(wanted)
+    for entry, levels in predictions:
+        if entry.image in missing:
+            missing.remove(entry.image)
+            yield entry, levels
+
+
+def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * _THREADS:  # no more photos than this are in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _nothing_scored(manifest: Manifest, failures: Sequence[Failure]) -> InputError:
+    if failures:
+        reason = f"none of {len(failures)} images could be scored; the first: {failures[0].error}"
+        return InputError(reason, path=manifest.folder)
+    remedy = "choose another split, or prepare the data set with its masks"
+    return InputError("no image with a mask or the label uncracked", path=manifest.folder, remedy=remedy)
