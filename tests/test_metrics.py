@@ -147,6 +147,17 @@ def test_best_dice_is_the_maximum_over_thresholds(pair):
     assert best_dice(histogram) == pytest.approx(max(histogram.counts(level).scores().dice for level in levels))
 
 
+@QUICK
+@given(pairs())
+def test_average_precision_is_that_of_scikit_learn(pair):
+    from sklearn.metrics import average_precision_score
+
+    levels, truth = pair
+    if truth.any():
+        expected = average_precision_score(truth.ravel(), levels.ravel())
+        assert average_precision(Histogram.of(levels, truth)) == pytest.approx(expected, abs=1e-9)
+
+
 def test_average_precision_by_hand():
     levels = np.array([[250, 200, 200, 100, 0]], np.uint8)
     truth = np.array([[True, True, False, False, True]])
