@@ -17,9 +17,11 @@ from cracktool.evaluation.predictions import (
     probs_origin,
 )
 from cracktool.evaluation.restoration import restoration_scorer
-from cracktool.evaluation.results import Curve, Failure, GroupScores, Report, Row, Summary
+from cracktool.evaluation.results import Curve, Report
 from cracktool.evaluation.robustness import Spoilt, robustness
+from cracktool.evaluation.rows import Failure, GroupScores, Row
 from cracktool.evaluation.scoring import evaluate
+from cracktool.evaluation.summaries import Summary
 from cracktool.evaluation.truth import read_truth
 
 __all__ = [

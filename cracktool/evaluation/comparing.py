@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cracktool.errors import InputError, UsageError, did_you_mean
-from cracktool.evaluation.results import Report, Row
+from cracktool.evaluation.results import Report
+from cracktool.evaluation.rows import Row
 from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
 
 _SURE = 0.05

@@ -18,7 +18,8 @@ from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
 from cracktool.evaluation.masks import Masks, packed
 from cracktool.evaluation.predictions import Origin, Prediction
 from cracktool.evaluation.restoration import Scorer
-from cracktool.evaluation.results import Failure, Report, Row
+from cracktool.evaluation.results import Report
+from cracktool.evaluation.rows import Failure, Row
 from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
 from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level

@@ -1,0 +1,151 @@
+"""Every score over a data set: what integers give, what images give, what levels give, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cracktool.evaluation.restoration import TEXTS as OF_RESTORING
+from cracktool.evaluation.rows import Row
+from cracktool.metrics import (
+    Histogram,
+    Interval,
+    Measured,
+    Resampling,
+    Spread,
+    average_precision,
+    best_dice,
+    brier_score,
+    expected_calibration_error,
+    scores_of,
+)
+
+OF_IMAGES = {
+    "hd95": "Hausdorff distance of both borders, 95th percentile, px: lower is better",
+    "surface_distance": "mean distance of both borders, px: lower is better",
+    "betti_0_error": "difference of the numbers of pieces: lower is better",
+    "betti_1_error": "difference of the numbers of holes: lower is better",
+}
+OF_CLEAN = {"false_alarm": "share of the pixels of images without crack that is predicted: lower is better"}
+OF_LEVELS = {
+    "ods_0px": "best pooled F1 over thresholds 0.01 to 0.99, no tolerance, no thinning",
+    "ois_0px": "each image's best F1 over the same thresholds, averaged",
+    "ap_0px": "area below the steps of the pooled precision-recall curve",
+    "aiu": "crack IoU averaged over thresholds 0.01 to 0.99, then over images",
+    "ece": "mean gap between probability and frequency of crack, 16 bins, all pixels: lower is better",
+    "ece_near": "the same within 10 px of a crack, true or predicted: lower is better",
+    "brier": "mean squared gap between probability and truth, all pixels: lower is better",
+    "brier_near": "the same within 10 px of a crack, true or predicted: lower is better",
+}
+
+
+def texts_of(tolerances: Sequence[float]) -> dict[str, str]:
+    """Return what each score is, by name."""
+    of_integers = {score.name: score.text for score in scores_of(tolerances)}
+    return of_integers | OF_IMAGES | OF_RESTORING | OF_CLEAN | OF_LEVELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One score over the data set; None where the score has no such form.
+
+    Args:
+        pooled: From the summed pixels of all images.
+        pooled_ci95: Its 95 % interval by the bootstrap over groups; None with fewer than two groups.
+        pooled_positives: From those of the images with crack in the truth.
+        empty_is_one: Per image, over all images; empty truth and empty prediction count as 1.
+        positives_only: Per image, over images with crack in the truth.
+    """
+
+    pooled: float | None = None
+    pooled_ci95: Interval | None = None
+    pooled_positives: float | None = None
+    empty_is_one: Spread | None = None
+    positives_only: Spread | None = None
+
+
+def summarise(
+    rows: Sequence[Row],
+    resampling: Resampling,
+    tolerances: Sequence[float],
+    levels: Histogram | None,
+    near: Histogram,
+) -> dict[str, Summary]:
+    """Return every score of a set of images by name, in the order in which they are reported.
+
+    Args:
+        rows: The images, at least one.
+        resampling: Draws of them.
+        tolerances: Radii of the tolerant scores, px.
+        levels: Pixels of all images by level; None where these are binary masks, without a threshold to vary.
+        near: The same within 10 px of a crack.
+    """
+    images = _Images(rows, resampling)
+    restoring = tuple(name for name in OF_RESTORING if name in rows[0].scores)
+    result = {**_of_integers(images, tolerances), **images.summaries((*OF_IMAGES, *restoring))}
+    if not images.positive.all():
+        result["false_alarm"] = _of_clean(images)
+    if levels is None:
+        return result
+    of_images = images.summaries(("ois_0px", "aiu"))
+    pooled = {
+        "ods_0px": best_dice(levels),
+        "ap_0px": average_precision(levels),
+        "ece": expected_calibration_error(levels),
+        "ece_near": expected_calibration_error(near),
+        "brier": brier_score(levels),
+        "brier_near": brier_score(near),
+    }
+    return {**result, **{name: of_images.get(name) or Summary(pooled=pooled[name]) for name in OF_LEVELS}}
+
+
+class _Images:
+    """Images, which of them have crack, and draws of them."""
+
+    def __init__(self, rows: Sequence[Row], resampling: Resampling) -> None:
+        self.rows = rows
+        self.resampling = resampling
+        self.positive = np.array([row.positive for row in rows])
+
+    def summaries(self, names: Sequence[str]) -> dict[str, Summary]:
+        """Return the means of scores over images, under both rules for images without crack."""
+        values = np.array([[row.scores[name] for name in names] for row in self.rows])
+        spreads = [self._spreads(values, chosen) for chosen in (np.ones_like(self.positive), self.positive)]
+        return {
+            name: Summary(empty_is_one=every, positives_only=cracked)
+            for name, every, cracked in zip(names, *spreads, strict=True)
+        }
+
+    def _spreads(self, values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> list[Spread | None]:
+        intervals = [self.resampling.interval(each) for each in self.resampling.means(values, chosen).T]
+        columns = values[chosen].T.tolist()
+        return [Spread.of(each, ci95) for each, ci95 in zip(columns, intervals, strict=True)]
+
+
+def _of_integers(images: _Images, tolerances: Sequence[float]) -> dict[str, Summary]:
+    scores = scores_of(tolerances)
+    numbers = np.stack([row.measured.numbers() for row in images.rows])
+    draws = [Measured.of_numbers(each) for each in images.resampling.sums(numbers)]
+    whole, positive = Measured.of_numbers(numbers.sum(axis=0)), images.positive
+    cracked = Measured.of_numbers(numbers[positive].sum(axis=0)) if positive.any() else None
+    return {
+        score.name: replace(
+            summary,
+            pooled=score.of(whole),
+            pooled_ci95=images.resampling.interval([score.of(each) for each in draws]),
+            pooled_positives=score.of(cracked) if cracked else None,
+        )
+        for score, summary in zip(scores, images.summaries([score.name for score in scores]).values(), strict=True)
+    }
+
+
+def _of_clean(images: _Images) -> Summary:
+    counts = [row.measured.counts for row in images.rows]
+    alarms = np.array([[each.fp, each.fp + each.tn] for each in counts]) * ~images.positive[:, None]
+    marked, whole = images.resampling.sums(alarms).T
+    draws = np.divide(marked, whole, out=np.full(len(marked), np.nan), where=whole > 0)
+    total = alarms.sum(axis=0)
+    return Summary(pooled=float(total[0] / max(total[1], 1)), pooled_ci95=images.resampling.interval(draws))
