@@ -1,6 +1,8 @@
 """Surfaces, topology, calibration and one-to-one matching, against slow references written apart from them."""
 
 import math
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -162,6 +164,30 @@ def test_one_to_one_matching_finds_as_many_pairs_as_an_assignment_problem(predic
     pairs = int(allowed[rows, columns].sum())
     found = one_to_one_matches(predicted, truth, share=share)
     assert found == Matches(predicted=len(mine), confirmed=pairs, true=len(theirs), found=pairs)
+
+
+def test_matching_does_not_take_for_ever():
+    """Tangled lines on which a search that forgets its dead ends needs hours."""
+    code = """
+import numpy as np
+from cracktool.metrics import one_to_one_matches
+
+rng = np.random.default_rng(122)
+columns = np.arange(int(rng.choice([60, 120, 240])))
+count = int(rng.integers(1, 4))
+
+def tangle():
+    mask = np.zeros((64, len(columns)), bool)
+    for _ in range(count):
+        rows = 30 + rng.integers(-4, 5) + np.round(np.cumsum(rng.normal(0, rng.choice([0.1, 0.4]), len(columns))))
+        mask[np.clip(rows.astype(int), 0, 63), columns] = rng.random(len(columns)) < rng.choice([0.6, 0.9, 1])
+    return mask
+
+predicted, truth = tangle(), tangle()
+print(one_to_one_matches(predicted, truth, share=5 / np.hypot(*truth.shape)).found)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert 600 < int(result.stdout) <= 666  # the pixels of the smaller mask
 
 
 def test_several_pixels_cannot_share_a_match():
