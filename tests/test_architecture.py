@@ -17,6 +17,7 @@ FLOORS = {
     "images": 1.5,
     "tiles": 2,
     "metrics": 2,
+    "protocols": 2.5,
     "overlay": 2,
     "manifest": 2,
     "measuring": 2,

@@ -13,6 +13,7 @@ scores 1 when nothing is found in it and 0 at the first false alarm. Means over 
 from __future__ import annotations
 
 from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
+from cracktool.metrics.contours import Contour, ContourDistances
 from cracktool.metrics.counts import NO_COUNTS, Counts, Curve, Levels, Scores, threshold_level
 from cracktool.metrics.histogram import SWEEP, Histogram, average_iou, average_precision, best_dice, best_threshold
 from cracktool.metrics.likeness import psnr, quality
@@ -23,6 +24,7 @@ from cracktool.metrics.matching import (
     line_iou,
     line_matches,
     one_to_one_matches,
+    thinned,
     tolerance_matches,
 )
 from cracktool.metrics.measured import TOLERANCES, Image, Measured, Score, measure, scores_of
@@ -36,6 +38,8 @@ __all__ = [
     "TOLERANCES",
     "Betti",
     "BorderDistances",
+    "Contour",
+    "ContourDistances",
     "Counts",
     "Curve",
     "Histogram",
@@ -67,6 +71,7 @@ __all__ = [
     "quality",
     "reliability",
     "scores_of",
+    "thinned",
     "threshold_level",
     "tolerance_matches",
 ]
