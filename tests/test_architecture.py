@@ -23,7 +23,6 @@ FLOORS = {
     "measuring": 2,
     "degradation": 2,
     "corruption": 2,
-    "protocols": 2.5,
     "device": 3,
     "losses": 3,
     "models": 3,
