@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cracktool.card import Card
 from cracktool.images import encode_jpeg
-from cracktool.inference import Predictor, TorchNetwork, infer_folder
-from cracktool.weights import Card, Checkpoint
+from cracktool.inference import Predictor, infer_folder
+from cracktool.inference.torch_network import TorchNetwork
+from cracktool.weights import Checkpoint
 
 TIMES = 10
 MIB = 2**20

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cracktool.card import METADATA_KEY, Card
 from cracktool.errors import CrackError, OutputError, UsageError
 from cracktool.files import replace_file
-from cracktool.weights import METADATA_KEY, Card, Checkpoint, save_weights
+from cracktool.weights import Checkpoint, save_weights
 
 OPSET = 18
 """Version of the ONNX operators: the lowest that the exporter writes, read by ONNX Runtime from 1.14 (2023) on."""

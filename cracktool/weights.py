@@ -5,116 +5,26 @@ Reads and writes checkpoints; runs nothing. Inference never guesses preprocessin
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cracktool import __version__
+from cracktool.card import METADATA_KEY, Card, file_digest
 from cracktool.checkpoints import ENDINGS, REGISTRY, find_published, published_path, read_authors
 from cracktool.errors import UsageError, WeightsError, did_you_mean
 from cracktool.files import replace_file
 from cracktool.models import PaddedModel, build_model, model_statistics
 
-METADATA_KEY = "cracktool"
-SCHEMA = 1
 DEFAULT_NAME = "crack-small.safetensors"
 
 _HERE = Path(__file__).parent
 DEFAULT_FOLDERS = (_HERE / "default_weights", _HERE.parent / "weights")
 """Where the weights that ship lie: in an installed wheel, and in a checkout."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a checkpoint says of itself.
-
-    Args:
-        model: Name for `cracktool.models.build_model`.
-        model_args: Its keyword arguments.
-        mean: RGB mean subtracted from values scaled to 0 to 1.
-        std: RGB standard deviation that they are divided by.
-        channel_order: Order of the colours, always RGB.
-        tile: Side in px of the tiles that suit the network.
-        stride: Tile sides and starts are multiples of this, in px.
-        scale: Side of the output over side of the input; above 1 for networks that enlarge.
-        threshold: Crack from this probability on.
-        classes: Names of the output channels.
-        data: Training data, one line each with its licence.
-        licence: Terms that the weights come under.
-        scores: Scores with data, split, protocol and threshold.
-        version: Version of cracktool that wrote the file.
-        created: Date of writing, YYYY-MM-DD.
-        schema: Version of this table.
-    """
-
-    model: str
-    model_args: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channel_order: str = "RGB"
-    tile: int = 512
-    stride: int = 32
-    scale: int = 1
-    threshold: float = 0.5
-    classes: tuple[str, ...] = ("crack",)
-    data: tuple[str, ...] = ()
-    licence: str = ""
-    scores: tuple[dict[str, Any], ...] = ()
-    version: str = __version__
-    created: str = ""
-    schema: int = SCHEMA
-
-    def to_json(self) -> str:
-        """Return the card as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str, *, path: str | Path = "") -> Card:
-        """Read a card; `path` names the file in errors.
-
-        Raises:
-            WeightsError: The text is no card, or of a later schema.
-        """
-        try:
-            values = json.loads(text)
-            schema = int(values["schema"])
-            if schema <= SCHEMA:
-                return _card(values)
-        except KeyError as error:
-            raise WeightsError(f"the card in it cannot be read: {error} is missing", path=path) from error
-        except (ValueError, TypeError) as error:
-            raise WeightsError(f"the card in it cannot be read: {error}", path=path) from error
-        raise WeightsError(
-            f"its card has schema {schema}, this version reads up to {SCHEMA}",
-            path=path,
-            remedy="pip install --upgrade cracktool",
-        )
-
-
-def _card(values: dict[str, Any]) -> Card:
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    known = {item.name for item in fields(Card)}
-    card = Card(**{key: value for key, value in {**values, **lists}.items() if key in known})
-    holds = {
-        "model": isinstance(card.model, str) and isinstance(card.model_args, dict),
-        "mean and std": len(card.mean) == len(card.std) == 3 and all(std > 0 for std in card.std),
-        "channel_order": card.channel_order == "RGB",
-        "tile, stride and scale": all(
-            isinstance(value, int) and value > 0 for value in (card.tile, card.stride, card.scale)
-        ),
-        "threshold": 0 < card.threshold < 1,
-    }
-    if not all(holds.values()):
-        raise ValueError(f"{', '.join(name for name, fits in holds.items() if not fits)} cannot be right")
-    return card
 
 
 @dataclass(frozen=True)
@@ -161,12 +71,6 @@ def weights_path(spec: str | Path | None) -> Path:
     near = did_you_mean(str(spec), REGISTRY)
     remedy = near or "leave --weights out for the weights that ship"
     raise WeightsError("no such weights file", path=path, remedy=remedy)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Card) -> None:

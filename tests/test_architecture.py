@@ -20,6 +20,7 @@ FLOORS = {
     "protocols": 2.5,
     "overlay": 2,
     "manifest": 2,
+    "card": 2,
     "measuring": 2,
     "degradation": 2,
     "corruption": 2,
@@ -42,7 +43,7 @@ FLOORS = {
 HOMES = {  # heavy dependency -> floors or modules that may import it
     "torch": {
         *("device", "losses", "models", "checkpoints", "weights", "data"),
-        *("inference", "evaluation", "export", "training"),
+        *("inference.torch_network", "evaluation", "export", "training"),
     },
     "torchvision": {"data", "models.crackrefinenet"},
     "timm": {"models.encoder"},
@@ -50,7 +51,8 @@ HOMES = {  # heavy dependency -> floors or modules that may import it
     "safetensors": {"weights"},
     "onnx": {"export"},
     "onnxscript": {"export"},
-    "onnxruntime": {"export", "inference.network"},
+    "onnxruntime": {"export", "inference.runtimes"},
+    "openvino": {"export", "inference.runtimes"},
     "matplotlib": {"report"},
     "scipy": {"metrics", "datasets.cfd", "measuring"},
     "skimage": {"metrics", "losses", "training.pseudo", "measuring.skeleton"},
@@ -112,6 +114,7 @@ def test_imports_point_down(name):
     [
         ("images", "from cracktool.inference import Predictor"),
         ("images", "import torch"),
+        ("inference.engine", "import torch"),
         ("losses", "from cracktool.models import build_model"),
         ("evaluation", "from cracktool.export import export_onnx"),
         ("inference.engine", "def f():\n    from cracktool.training import train"),

@@ -15,12 +15,13 @@ from parity import TOLERANCE, deviation, own_tensors, reference
 from torch import nn
 
 from cracktool import checkpoints
+from cracktool.card import file_digest
 from cracktool.checkpoints import ENDINGS, REGISTRY, cache_folder, find_published, read_authors
 from cracktool.errors import UsageError, WeightsError
 from cracktool.export import export_safetensors
 from cracktool.inference import load_network
 from cracktool.models import FAMILIES, SYSTEMS, build_model, model_statistics
-from cracktool.weights import file_digest, load_weights, weights_path
+from cracktool.weights import load_weights, weights_path
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(1, 2, 3), "norm.num_batches_tracked": torch.tensor(7)}
 TINY = "pspnet_test_resnet"

@@ -400,7 +400,8 @@ def test_a_network_that_enlarges_is_scored_on_degraded_photos(crack, tmp_path, m
     from torch.nn import functional as F
 
     from cracktool import models
-    from cracktool.weights import Card, save_weights
+    from cracktool.card import Card
+    from cracktool.weights import save_weights
 
     class DarkIsCrack(models.PaddedModel):
         def __init__(self, *, scale=4, pretrained=False):

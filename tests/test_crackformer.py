@@ -10,10 +10,11 @@ from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
 from cracktool import export
+from cracktool.card import Card
 from cracktool.errors import UsageError
 from cracktool.export import export_onnx
 from cracktool.models.crackformer import CrackFormer2, LambdaAttention, max_unpool
-from cracktool.weights import Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 OUTPUTS = ("fused", "side5", "side4", "side3", "side2", "side1")
 

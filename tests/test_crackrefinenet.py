@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 from cracktool import export
+from cracktool.card import Card
 from cracktool.errors import UsageError
 from cracktool.export import export_onnx
 from cracktool.models import crackrefinenet
@@ -22,7 +23,7 @@ from cracktool.models.crackrefinenet import (
     RefiningDecoder,
     SelectiveFeatureAggregation,
 )
-from cracktool.weights import Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("same_weights")
 

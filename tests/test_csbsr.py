@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cracktool import export
+from cracktool.card import Card
 from cracktool.config import read_recipe
 from cracktool.degradation import Degradation, degrade
 from cracktool.errors import UsageError
@@ -28,7 +29,7 @@ from cracktool.models.csbsr import (
 )
 from cracktool.models.kbpn import KBPN
 from cracktool.models.padding import PaddedModel
-from cracktool.weights import Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 
 class Detector(PaddedModel):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from cracktool import files
+from cracktool.card import Card
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import read_image
 from cracktool.inference import (
@@ -31,7 +32,7 @@ from cracktool.inference import (
     infer_folder,
 )
 from cracktool.inference.journal import FILE_NAME, Journal
-from cracktool.weights import Card
+from cracktool.inference.torch_network import TorchMemory
 
 
 class Red:
@@ -39,7 +40,7 @@ class Red:
 
     def __init__(self, *, digest="red", seconds=0.0):
         self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=64, stride=4)
-        self.digest, self.device, self.dtype = digest, torch.device("cpu"), torch.float32
+        self.digest, self.memory, self.dtype = digest, TorchMemory(torch.device("cpu")), "float32"
         self.tiles, self.seconds = 0, seconds
 
     def __call__(self, tiles):

@@ -14,19 +14,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cracktool.card import METADATA_KEY, Card
 from cracktool.errors import InputError, UsageError, WeightsError
+from cracktool.images import encode_png, read_image
 from cracktool.inference import (
     Band,
     Broken,
     Finished,
-    OnnxNetwork,
     Opened,
     Predictor,
-    TorchNetwork,
     load_network,
 )
+from cracktool.inference.memory import MainMemory
+from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
+from cracktool.inference.torch_network import TorchMemory, TorchNetwork
 from cracktool.metrics import threshold_level
-from cracktool.weights import METADATA_KEY, Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 CPU = torch.device("cpu")
 CARD = Card(model="tiny", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), tile=128, stride=4)
@@ -57,7 +60,7 @@ class Red:
 
     def __init__(self, *, room=10**9, stride=4, tile=64):
         self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=tile, stride=stride)
-        self.digest, self.device, self.dtype = "red", CPU, torch.float32
+        self.digest, self.memory, self.dtype = "red", TorchMemory(CPU), "float32"
         self.batches, self.room = [], room
 
     def __call__(self, tiles):
@@ -329,12 +332,88 @@ def test_onnx_gives_the_same_masks(tmp_path):
         load_network(path, model="unet", device=CPU, dtype=torch.float32)
 
 
+@pytest.fixture(scope="module")
+def tiny_onnx(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    return onnx_file(path, nn.Conv2d(3, 1, 3, padding=1), {METADATA_KEY: CARD.to_json()})
+
+
+@pytest.fixture
+def tiny_xml(tiny_onnx, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
+    openvino.save_model(openvino.Core().read_model(tiny_onnx), tmp_path / "tiny.xml", compress_to_fp16=False)
+    return tmp_path / "tiny.xml"
+
+
+def test_openvino_gives_the_same_probabilities(tiny_onnx, tiny_xml):
+    network = load_network(tiny_xml, dtype="float32")
+    assert (network.card, network.dtype, len(network.digest)) == (CARD, "float32", 64)
+    assert network.place == "CPU (OpenVINO) in float32 (as asked)"
+    for size in ((150, 210), (33, 1)):
+        expected = Predictor(load_network(tiny_onnx)).probs(photo(*size))
+        assert np.abs(Predictor(network).probs(photo(*size)) - expected).max() < 1e-5
+        assert np.abs(Predictor(OpenVinoNetwork(tiny_onnx)).probs(photo(*size)) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_exported_files_are_run_without_torch(ending, tiny_onnx, tiny_xml, tmp_path):
+    weights = {".onnx": tiny_onnx, ".xml": tiny_xml}[ending]
+    (tmp_path / "a.png").write_bytes(encode_png(photo(70, 90)))
+    code = "import sys; sys.modules['torch'] = None\nfrom cracktool.cli import main\nmain()"
+    command = [sys.executable, "-c", code, "infer", tmp_path / "a.png", "-o", tmp_path / "masks", "--weights", weights]
+    run = subprocess.run([*command, "--tta", "--debug"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, f"{tmp_path / 'masks' / 'a.png'}\n"), run.stderr
+    expected = Predictor(load_network(tiny_onnx), tta=True).mask(photo(70, 90))
+    assert np.array_equal(read_image(tmp_path / "masks" / "a.png")[..., 0] == 255, expected)
+
+
+def test_openvino_files_that_are_none_of_ours(tiny_xml):
+    page = tiny_xml.with_name("page.xml")
+    for text, message in [
+        ("<html/>", "XML file of html, not an OpenVINO model"),
+        ("text", "not a whole OpenVINO"),
+        ("", "not a whole"),
+        (tiny_xml.read_text()[:-500], "not a whole OpenVINO model"),
+        (tiny_xml.read_text().replace("cracktool", "other"), "without a cracktool card"),
+    ]:
+        page.write_text(text)
+        page.with_suffix(".bin").write_bytes(tiny_xml.with_suffix(".bin").read_bytes())
+        with pytest.raises(WeightsError, match=message):
+            load_network(page)
+    tiny_xml.with_suffix(".bin").unlink()
+    with pytest.raises(WeightsError, match=r"tiny\.bin with its tensors is not beside it"):
+        load_network(tiny_xml)
+
+
+def test_what_openvino_cannot_do(tiny_xml, monkeypatch):
+    with pytest.raises(UsageError, match="did you mean bfloat16"):
+        load_network(tiny_xml, dtype="bfloat61")
+    with pytest.raises(UsageError, match="on the CPU here, not on cuda"):
+        load_network(tiny_xml, device="cuda")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"pip install 'cracktool\[openvino\]'"):
+        load_network(tiny_xml)
+
+
 def test_onnx_files_that_are_none_of_ours(tmp_path):
     with pytest.raises(WeightsError, match="without a cracktool card"):
-        OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", nn.Conv2d(3, 1, 3), {}), CPU)
+        OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", nn.Conv2d(3, 1, 3), {}))
     (tmp_path / "text.onnx").write_text("hello world")
     with pytest.raises(WeightsError, match="not a whole ONNX file"):
         load_network(tmp_path / "text.onnx", device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (70, 201), (333, 65)])
+def test_numpy_and_torch_blend_to_the_same_levels(size):
+    class Same(Red):
+        def __call__(self, tiles):
+            return (tiles[..., 0].astype(np.float32) + 0.5) / 256
+
+    network = Same()
+    network.memory = MainMemory()
+    for tta in (False, True):
+        assert np.array_equal(Predictor(network, overlap=0.6, tta=tta).levels(photo(*size)), photo(*size)[..., 0])
 
 
 def test_missing_weights(tmp_path):

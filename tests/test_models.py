@@ -11,6 +11,7 @@ import torch
 from networks import picture
 from torch import nn
 
+from cracktool.card import Card
 from cracktool.errors import UsageError, WeightsError
 from cracktool.export import export_onnx
 from cracktool.losses import combine, supervise
@@ -23,7 +24,7 @@ from cracktool.models.encoder import (
     encoder_strides,
     without_memory,
 )
-from cracktool.weights import Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
 NAMES = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in LISTED]

@@ -11,6 +11,7 @@ from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
 from cracktool import export
+from cracktool.card import Card
 from cracktool.errors import UsageError
 from cracktool.export import export_onnx
 from cracktool.models import weak
@@ -25,7 +26,7 @@ from cracktool.models.weak import (
     max_pooling,
     topk_pooling,
 )
-from cracktool.weights import Card, Checkpoint
+from cracktool.weights import Checkpoint
 
 MASK = [[[[2.0, -1.0], [0.0, -3.0]]]]
 

@@ -9,20 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cracktool import weights
+from cracktool.card import METADATA_KEY, SCHEMA, Card, file_digest
 from cracktool.errors import OutputError, WeightsError
 from cracktool.models import build_model
-from cracktool.weights import (
-    METADATA_KEY,
-    SCHEMA,
-    Card,
-    default_weights,
-    file_digest,
-    load_tensors,
-    load_weights,
-    read_weights,
-    save_weights,
-    weights_path,
-)
+from cracktool.weights import default_weights, load_tensors, load_weights, read_weights, save_weights, weights_path
 
 NAME = "unet_test_resnet"
 ARGUMENTS = {"decoder_channels": [8, 4, 4, 4, 4]}

@@ -31,10 +31,9 @@ def build_predictor(
     weights: Path | None, device: str, quiet: bool, *, model: str | None = None, dtype: str = "auto", **settings: Any
 ) -> Predictor:
     """Return the predictor that the options describe, and say which network runs where."""
-    from cracktool.device import choose_device
     from cracktool.inference import load_predictor
 
     predictor = load_predictor(weights, model=model, device=device, dtype=dtype, **settings)
     if not quiet:
-        tell(f"{predictor.network.card.model} on {choose_device(device, dtype).reason}")
+        tell(f"{predictor.network.card.model} on {predictor.network.place}")
     return predictor

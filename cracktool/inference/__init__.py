@@ -1,6 +1,6 @@
 """Inference: photos of any size, one or many, to probabilities and masks.
 
-`network` runs a checkpoint on tiles, `engine` makes photos into tiles and back, `folder` writes the results.
+`network` finds who runs the weights on tiles, `engine` makes photos into tiles and back, `folder` writes the results.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cracktool.device import choose_device
 from cracktool.inference.engine import Predictor
 from cracktool.inference.events import Band, Broken, Event, Finished, Opened
 from cracktool.inference.folder import FolderOptions, Planned, Result, Skipped, infer_bytes, infer_folder
-from cracktool.inference.network import Network, OnnxNetwork, TorchNetwork, load_network
+from cracktool.inference.network import Network, load_network
 from cracktool.inference.writing import Done, Failed
 
 __all__ = [
@@ -24,13 +23,11 @@ __all__ = [
     "Finished",
     "FolderOptions",
     "Network",
-    "OnnxNetwork",
     "Opened",
     "Planned",
     "Predictor",
     "Result",
     "Skipped",
-    "TorchNetwork",
     "infer_bytes",
     "infer_folder",
     "load_network",
@@ -49,7 +46,8 @@ def load_predictor(
     """Load weights and make them ready to take photos.
 
     Args:
-        weights: An .onnx file, or whatever `cracktool.weights.load_weights` takes; None for the weights that ship.
+        weights: An .onnx, .xml or .pt2 file of ``crack export``, or whatever `cracktool.weights.load_weights` takes;
+            None for the weights that ship.
         model: The model that the caller expects, to be refused when the weights are of another; needed for an
             authors' file, which does not say its own.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -64,5 +62,4 @@ def load_predictor(
         >>> load_predictor().mask(read_image("examples/photos/pavement.jpg")).shape
         (1200, 1600)
     """
-    choice = choose_device(device, dtype)
-    return Predictor(load_network(weights, model=model, device=choice.device, dtype=choice.dtype), **settings)
+    return Predictor(load_network(weights, model=model, device=device, dtype=dtype), **settings)

@@ -5,19 +5,8 @@ Sees probabilities in any order of columns, rows of tiles from top to bottom; kn
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import torch
-from torch import Tensor
-
+from cracktool.inference.memory import Array, Memory
 from cracktool.tiles import Axis
-
-LEVELS = 256
-
-
-def quantise(probs: Tensor) -> Tensor:
-    """Return uint8 levels ``min(floor(256 p), 255)`` of probabilities: the only quantisation in the package."""
-    return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
 
 
 class RowBand:
@@ -26,33 +15,28 @@ class RowBand:
     Args:
         rows: Tiles down.
         columns: Tiles across.
-        device: Where the probabilities lie.
+        memory: Where the probabilities lie.
     """
 
-    def __init__(self, rows: Axis, columns: Axis, device: torch.device) -> None:
-        self._rows, self._columns = rows, columns
-        self._row_weights, self._column_weights = _weights(rows, device), _weights(columns, device)
-        self._sum = torch.zeros(rows.tile, columns.padded, device=device)
+    def __init__(self, rows: Axis, columns: Axis, memory: Memory) -> None:
+        self._rows, self._columns, self._memory = rows, columns, memory
+        self._row_weights, self._column_weights = (memory.constant(axis.weights()) for axis in (rows, columns))
+        self._sum = memory.zeros((rows.tile, columns.padded))
 
-    def add(self, row: int, column: int, probs: Tensor) -> None:
+    def add(self, row: int, column: int, probs: Array) -> None:
         """Add one tile, float32 (tile height, tile width), with its weights."""
         start = self._columns.starts[column]
         weights = self._row_weights[row][:, None] * self._column_weights[column]
-        self._sum[:, start : start + self._columns.tile].addcmul_(probs, weights)
+        self._sum[:, start : start + self._columns.tile] += probs * weights
 
-    def finish(self, row: int) -> Tensor:
+    def finish(self, row: int) -> Array:
         """Return the rows above the next row of tiles, float32 (rows, width), and forget them."""
         starts, length = self._rows.starts, self._rows.length
         if row == len(starts) - 1:
             return self._sum[: length - starts[row], : self._columns.length]
         step = starts[row + 1] - starts[row]
-        done = self._sum[:step, : self._columns.length].clone()
+        done = self._memory.copy(self._sum[:step, : self._columns.length])
         kept = self._rows.tile - step
-        self._sum[:kept] = self._sum[step:].clone()
+        self._sum[:kept] = self._memory.copy(self._sum[step:])
         self._sum[kept:] = 0
         return done
-
-
-@lru_cache(maxsize=64)
-def _weights(axis: Axis, device: torch.device) -> Tensor:
-    return torch.tensor(axis.weights(), device=device)

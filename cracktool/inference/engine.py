@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
-from cracktool.inference.blend import RowBand, quantise
+from cracktool.inference.blend import RowBand
 from cracktool.inference.decode import decoded
 from cracktool.inference.events import Band, Broken, Event, Finished, Leaving, Opened, arrived
+from cracktool.inference.memory import Array, Memory
 from cracktool.inference.network import Network
 from cracktool.metrics import threshold_level
 from cracktool.tiles import Axis, plan_axis
@@ -28,11 +27,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 Levels = npt.NDArray[np.uint8]
 
-_CPU_BATCH_PIXELS = 512 * 512  # two cores: 37 ms per tile of 256 in batches of 4, 45 ms alone; nothing gained at 512
-_CUDA_BATCH_PIXELS = 16 * 512 * 512
-_CUDA_BYTES_PER_PIXEL = 2048  # activations alive at once in the largest of the networks, generously
 _MOST_TILES = 64
-_CUDA_LAG = 8  # results that may be on their way from the GPU while it computes the next
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
@@ -52,8 +47,7 @@ class Predictor:
         UsageError: A value is out of range.
 
     Example:
-        >>> choice = choose_device()
-        >>> predictor = Predictor(load_network(device=choice.device, dtype=choice.dtype))
+        >>> predictor = Predictor(load_network())
         >>> predictor.mask(read_image("examples/photos/pavement.jpg")).shape
         (1200, 1600)
     """
@@ -72,6 +66,7 @@ class Predictor:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
         self.network = network
+        self._memory = network.memory
         self.tile = network.card.tile if tile is None else tile
         self.overlap = overlap
         self.tta = tta
@@ -90,9 +85,8 @@ class Predictor:
 
     def settings(self) -> dict[str, object]:
         """Return everything besides the weights that decides the pixels of a result."""
-        dtype = str(self.network.dtype).removeprefix("torch.")
         values = {"tile": self.tile, "overlap": self.overlap, "threshold": self.threshold, "tta": self.tta}
-        return {**values, "dtype": dtype}
+        return {**values, "dtype": self.network.dtype}
 
     def levels(self, image: Image) -> Levels:
         """Return quantised probabilities of an RGB photo uint8 (H, W, 3): uint8 (H, W), level l is p from l / 256 on.
@@ -102,7 +96,7 @@ class Predictor:
         Raises:
             InputError: The array is not such a photo.
         """
-        return self._whole(image, quantise, np.uint8)
+        return self._whole(image, self._memory.quantise, np.uint8)
 
     def probs(self, image: Image) -> npt.NDArray[np.float32]:
         """Return probabilities of an RGB photo uint8 (H, W, 3), float32 (H, W), without quantisation."""
@@ -144,9 +138,9 @@ class Predictor:
         Yields:
             For each item in order: `Opened`, its `Band` from top to bottom, `Finished`; or `Broken` alone.
         """
-        return self._events(items, read, quantise)
+        return self._events(items, read, self._memory.quantise)
 
-    def _whole(self, image: Image, finish: Callable[[Tensor], Tensor], dtype: type[Any]) -> npt.NDArray[Any]:
+    def _whole(self, image: Image, finish: Callable[[Array], Array], dtype: type[Any]) -> npt.NDArray[Any]:
         whole = np.empty((0, 0), dtype)
         for event in self._events([image], _unchanged, finish):
             if isinstance(event, Broken):
@@ -158,11 +152,11 @@ class Predictor:
         return whole
 
     def _events(
-        self, items: Iterable[T], read: Callable[[T], Image], finish: Callable[[Tensor], Tensor]
+        self, items: Iterable[T], read: Callable[[T], Image], finish: Callable[[Array], Array]
     ) -> Iterator[Event[T]]:
         entries = self._cut(decoded(items, read, self._ahead))
         events = (event for batch in self._batches(entries) for event in self._blended(batch, finish))
-        return arrived(events, _CUDA_LAG if self.network.device.type == "cuda" else 0)
+        return arrived(events, self._memory.lag)
 
     def _plan(self, length: int) -> Axis:
         return plan_axis(length, tile=self.tile, overlap=self.overlap, stride=self.network.card.stride)
@@ -191,7 +185,7 @@ class Predictor:
         yield batch
 
     def _blended(
-        self, batch: Sequence[_Tile[T] | Broken[T]], finish: Callable[[Tensor], Tensor]
+        self, batch: Sequence[_Tile[T] | Broken[T]], finish: Callable[[Array], Array]
     ) -> Iterator[Event[T] | Leaving[T]]:
         probs = self._probabilities([entry for entry in batch if isinstance(entry, _Tile)])
         for entry in batch:
@@ -200,7 +194,7 @@ class Predictor:
             else:
                 yield from entry.blend(next(probs), finish)
 
-    def _probabilities(self, tiles: Sequence[_Tile[Any]]) -> Iterator[Tensor]:
+    def _probabilities(self, tiles: Sequence[_Tile[Any]]) -> Iterator[Array]:
         done = 0
         while done < len(tiles):
             part = tiles[done : done + self._limit(tiles[0].shape)]
@@ -211,24 +205,21 @@ class Predictor:
                 yield from probs
                 done += len(part)
 
-    def _attempt(self, tiles: Sequence[_Tile[Any]]) -> Tensor | None:
+    def _attempt(self, tiles: Sequence[_Tile[Any]]) -> Array | None:
         try:
             return self._views(self._stage(tiles))
-        except torch.OutOfMemoryError:
+        except self._memory.exhausted:
             return None  # the next try is made outside, where the failed one's tensors are free
 
-    def _views(self, pixels: Tensor) -> Tensor:
+    def _views(self, pixels: Array) -> Array:
         if not self.tta:
             return self.network(pixels)
-        views = [self.network(pixels.flip(dims)).flip(dims) for dims in _FLIPS]
-        return torch.stack(views).mean(dim=0)
+        flip = self._memory.flip
+        views = [flip(self.network(flip(pixels, axes)), axes) for axes in _FLIPS]
+        return sum(views) / len(views)
 
-    def _stage(self, tiles: Sequence[_Tile[Any]]) -> Tensor:
-        device = self.network.device
-        pixels = torch.empty(len(tiles), *tiles[0].shape, 3, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        for tile, target in zip(tiles, pixels.numpy(), strict=True):
-            tile.copy_pixels(target)
-        return pixels.to(device, non_blocking=True)  # pinned memory is given out again only after the copy
+    def _stage(self, tiles: Sequence[_Tile[Any]]) -> Array:
+        return self._memory.upload((len(tiles), *tiles[0].shape, 3), partial(_copy_pixels, tiles))
 
     def _halve(self, tiles: Sequence[_Tile[Any]]) -> None:
         height, width = tiles[0].shape
@@ -237,7 +228,7 @@ class Predictor:
             raise UsageError(reason, remedy=f"try --tile {max(height, width) // 2}, or --device cpu")
         self._most = len(tiles) // 2
         self._warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
-        torch.cuda.empty_cache()
+        self._memory.release()
 
     def _limit(self, shape: tuple[int, int]) -> int:
         if self._batch_size is not None:
@@ -246,10 +237,7 @@ class Predictor:
 
     @cached_property
     def _batch_pixels(self) -> int:
-        if self.network.device.type != "cuda":
-            return _CPU_BATCH_PIXELS
-        free, _ = torch.cuda.mem_get_info(self.network.device)
-        return min(_CUDA_BATCH_PIXELS, free // 2 // _CUDA_BYTES_PER_PIXEL)
+        return self._memory.batch_pixels()
 
 
 class _Photo(Generic[T]):
@@ -259,11 +247,11 @@ class _Photo(Generic[T]):
         self.item, self.image = item, image
         self.rows, self.columns = rows, columns
         self.out_rows, self.out_columns = (axis.enlarged(network.card.scale) for axis in (rows, columns))
-        self._device = network.device
+        self.memory: Memory = network.memory
 
     @cached_property
     def band(self) -> RowBand:
-        return RowBand(self.out_rows, self.out_columns, self._device)
+        return RowBand(self.out_rows, self.out_columns, self.memory)
 
 
 @dataclass(frozen=True)
@@ -285,15 +273,21 @@ class _Tile(Generic[T]):
         target[height:, :width] = source[-1]
         target[:, width:] = target[:, width - 1 : width]
 
-    def blend(self, probs: Tensor, finish: Callable[[Tensor], Tensor]) -> Iterator[Event[T] | Leaving[T]]:
+    def blend(self, probs: Array, finish: Callable[[Array], Array]) -> Iterator[Event[T] | Leaving[T]]:
         photo = self.photo
         if self.row == self.column == 0:
             yield Opened(photo.item, photo.image, (photo.out_rows.length, photo.out_columns.length))
         photo.band.add(self.row, self.column, probs)
         if self.column == len(photo.columns.starts) - 1:
-            yield Leaving(photo.item, photo.out_rows.starts[self.row], finish(photo.band.finish(self.row)))
+            rows = finish(photo.band.finish(self.row))
+            yield Leaving(photo.item, photo.out_rows.starts[self.row], photo.memory.download(rows))
             if self.row == len(photo.rows.starts) - 1:
                 yield Finished(photo.item)
+
+
+def _copy_pixels(tiles: Sequence[_Tile[Any]], targets: Image) -> None:
+    for tile, target in zip(tiles, targets, strict=True):
+        tile.copy_pixels(target)
 
 
 def _unchanged(value: V) -> V:

@@ -6,13 +6,11 @@ Knows nothing about networks or tiles.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from cracktool.errors import CrackError
 from cracktool.images import Image
@@ -57,21 +55,17 @@ Event = Opened[T] | Band[T] | Finished[T] | Broken[T]
 """What `Predictor.bands` gives: for each photo Opened, its Bands, Finished; or Broken alone."""
 
 
+@dataclass(frozen=True)
 class Leaving(Generic[T]):
-    """Rows on their way from the device to main memory."""
+    """Rows on their way from the device to main memory; `arrive` waits for them."""
 
-    def __init__(self, item: T, top: int, rows: Tensor) -> None:
-        self._item, self._top = item, top
-        self._rows = rows.to("cpu", non_blocking=True)
-        self._copied = torch.cuda.Event() if rows.is_cuda else None  # type: ignore[no-untyped-call]
-        if self._copied is not None:
-            self._copied.record(torch.cuda.current_stream(rows.device))
+    item: T
+    top: int
+    arrive: Callable[[], npt.NDArray[Any]]
 
     def wait(self) -> Band[T]:
         """Return the rows once they have arrived."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        return Band(self._item, self._top, self._rows.numpy())
+        return Band(self.item, self.top, self.arrive())
 
 
 def arrived(events: Iterable[Event[T] | Leaving[T]], lag: int) -> Iterator[Event[T]]:

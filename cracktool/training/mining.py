@@ -19,7 +19,8 @@ from cracktool.device import Choice
 from cracktool.errors import CrackError, InputError
 from cracktool.files import replace_file
 from cracktool.images import encode_png, read_image
-from cracktool.inference import Predictor, TorchNetwork
+from cracktool.inference import Predictor
+from cracktool.inference.torch_network import TorchNetwork
 from cracktool.training.ranks import Ranks
 from cracktool.weights import Checkpoint
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cracktool.card import Card
 from cracktool.config import TrainConfig, read_recipe, resolve
 from cracktool.data import IGNORED
 from cracktool.errors import OutputError, UsageError
@@ -22,7 +23,7 @@ from cracktool.models import model_statistics
 from cracktool.report import plot_batch, plot_curves
 from cracktool.training.events import EpochEnded
 from cracktool.training.state import State
-from cracktool.weights import Card, save_weights
+from cracktool.weights import save_weights
 
 STATE, BEST, LAST, METRICS, CONFIG = "last.pt", "best.safetensors", "last.safetensors", "metrics.csv", "config.toml"
 

@@ -51,7 +51,7 @@ def _distilling(config: TrainConfig, choice: Choice, move: Teaching) -> Teaching
         )
 
     def distil(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
-        probs = teacher(images.to(teacher.device).permute(0, 2, 3, 1))
+        probs = torch.as_tensor(teacher(images.to(teacher.device).permute(0, 2, 3, 1)))
         x, targets = move(images, targets, epoch=epoch)
         return x, [*targets, probs[:, None].to(choice.device).clone()]  # an inference tensor has no place in a graph
 

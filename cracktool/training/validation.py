@@ -19,7 +19,8 @@ from cracktool.device import Choice
 from cracktool.errors import CrackError, InputError
 from cracktool.evaluation import read_truth
 from cracktool.images import Image, read_image
-from cracktool.inference import Predictor, TorchNetwork
+from cracktool.inference import Predictor
+from cracktool.inference.torch_network import TorchNetwork
 from cracktool.manifest import Entry, Manifest
 from cracktool.metrics import NO_COUNTS, Counts, Histogram, Levels, threshold_level
 from cracktool.training.objective import image_logits
