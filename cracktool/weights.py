@@ -22,6 +22,9 @@ from cracktool.models import PaddedModel, build_model, model_statistics
 
 DEFAULT_NAME = "crack-small.safetensors"
 
+HUB_TENSORS, HUB_CONFIG = "model.safetensors", "config.json"
+"""Names of the files of a model folder as the Hugging Face Hub lays it out."""
+
 _HERE = Path(__file__).parent
 DEFAULT_FOLDERS = (_HERE / "default_weights", _HERE.parent / "weights")
 """Where the weights that ship lie: in an installed wheel, and in a checkout."""
@@ -54,7 +57,8 @@ def weights_path(spec: str | Path | None) -> Path:
     """Return the file that a user's ``--weights`` means; None means the default.
 
     Args:
-        spec: A file, a run folder of ``crack train``, or a name of `cracktool.checkpoints.REGISTRY`.
+        spec: A file, a run folder of ``crack train``, a model folder of ``crack export --format hf``, or a name of
+            `cracktool.checkpoints.REGISTRY`.
 
     Raises:
         WeightsError: There is no such file.
@@ -62,8 +66,9 @@ def weights_path(spec: str | Path | None) -> Path:
     if spec is None:
         return default_weights()
     path = Path(spec)
-    if path.is_dir() and (path / "best.safetensors").is_file():  # a run folder of `crack train`
-        return path / "best.safetensors"
+    for name in ("best.safetensors", HUB_TENSORS):  # a run folder of `crack train`, a model folder
+        if (path / name).is_file():
+            return path / name
     if path.is_file():
         return path
     if str(spec) in REGISTRY:
@@ -86,7 +91,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Card) -> None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
-    """Read tensors and card of a .safetensors file.
+    """Read tensors and card of a .safetensors file; in a model folder the card may lie in config.json beside it.
 
     Raises:
         WeightsError: The file is damaged, cut short, or has no card.
@@ -97,6 +102,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"not a whole safetensors file: {error}", path=path, remedy="copy it again") from error
+    config = path.with_name(HUB_CONFIG)
+    if METADATA_KEY not in metadata and path.name == HUB_TENSORS and config.is_file():
+        return tensors, Card.from_json(config.read_text(encoding="utf-8", errors="replace"), path=config)
     if METADATA_KEY not in metadata:
         raise WeightsError("a safetensors file without a cracktool card", path=path, remedy="use one from crack train")
     return tensors, Card.from_json(metadata[METADATA_KEY], path=path)
@@ -109,7 +117,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
     and tile.
 
     Args:
-        spec: A .safetensors file, a run folder of ``crack train``, an authors' .pt, .pth, .bin, .ckpt or .pkl file, or
+        spec: A .safetensors file, a run or model folder, an authors' .pt, .pth, .bin, .ckpt or .pkl file, or
             a name of `cracktool.checkpoints.REGISTRY`; None for the weights that ship.
         model: The model that the caller expects, to be refused when the card names another; an authors' file does not
             say its model, so it is needed there.

@@ -116,7 +116,7 @@ def test_imports_point_down(name):
         ("images", "import torch"),
         ("inference.engine", "import torch"),
         ("losses", "from cracktool.models import build_model"),
-        ("evaluation", "from cracktool.export import export_onnx"),
+        ("evaluation", "from cracktool.export import export_model"),
         ("inference.engine", "def f():\n    from cracktool.training import train"),
         ("models.unet", "import timm.layers"),
         ("training", "from tqdm import tqdm"),

@@ -2,17 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
-from cracktool import export
 from cracktool.card import Card
 from cracktool.errors import UsageError
-from cracktool.export import export_onnx
+from cracktool.export import export_model
 from cracktool.models.crackformer import CrackFormer2, LambdaAttention, max_unpool
 from cracktool.weights import Checkpoint
 
@@ -130,12 +128,12 @@ def test_dropout_must_be_a_share(dropout):
 @pytest.mark.slow
 def test_onnx_for_any_size(tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
-    card = Card(model="crackformer2", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    card = Card(model="crackformer2", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = CrackFormer2().eval()
-    batch = torch.from_numpy(export._cracked_walls((1, 96, 96), card))
+    batch = picture(96, 96)
     with torch.no_grad():  # random weights give one grey; spread it, so that a wrong graph shows and rounding does not
         logits = model(batch)
         model.final.weight /= 4 * logits.std()
         model.final.bias.sub_(logits.mean()).div_(4 * logits.std())
-    exported = export_onnx(Checkpoint(model, card, ""), tmp_path / "crackformer2.onnx")
-    assert np.isfinite(exported.difference)
+    exported = export_model(Checkpoint(model, card, ""), tmp_path / "crackformer2.onnx")
+    assert exported.difference < 1e-3

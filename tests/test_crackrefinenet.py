@@ -10,10 +10,9 @@ from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from cracktool import export
 from cracktool.card import Card
 from cracktool.errors import UsageError
-from cracktool.export import export_onnx
+from cracktool.export import export_model
 from cracktool.models import crackrefinenet
 from cracktool.models.crackrefinenet import (
     AdaptiveFeatureRefinement,
@@ -231,13 +230,13 @@ def test_shapes_without_memory(published):
 @pytest.mark.slow
 def test_onnx_for_any_size(tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
-    card = Card(model="crackrefinenet", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    card = Card(model="crackrefinenet", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = small().eval()
-    batch = torch.from_numpy(export._cracked_walls((1, 96, 96), card))
+    batch = picture(96, 96)
     with torch.no_grad():  # random weights give one grey; spread it, so that a wrong graph shows
         logits = model(batch)
         head = model.decode_head.segmentation_head
         head.weight /= logits.std()
         head.bias.sub_(logits.mean()).div_(logits.std())
-    exported = export_onnx(Checkpoint(model, card, ""), tmp_path / "crackrefinenet.onnx")
-    assert exported.difference < export.TOLERANCE
+    exported = export_model(Checkpoint(model, card, ""), tmp_path / "crackrefinenet.onnx")
+    assert exported.difference < 1e-3

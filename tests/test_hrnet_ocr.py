@@ -243,9 +243,9 @@ def test_export_to_onnx_for_any_size(network, arguments, tmp_path):
     pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
     from cracktool.card import Card
-    from cracktool.export import export_onnx
+    from cracktool.export import export_model
     from cracktool.weights import Checkpoint
 
-    card = Card(model="hrnet_ocr", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    exported = export_onnx(Checkpoint(network(**arguments).eval(), card, ""), tmp_path / "net.onnx")
-    assert exported.difference < 1e-4
+    card = Card(model="hrnet_ocr", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
+    exported = export_model(Checkpoint(network(**arguments).eval(), card, ""), tmp_path / "net.onnx")
+    assert exported.difference < 1e-3

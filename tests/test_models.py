@@ -13,7 +13,7 @@ from torch import nn
 
 from cracktool.card import Card
 from cracktool.errors import UsageError, WeightsError
-from cracktool.export import export_onnx
+from cracktool.export import export_model
 from cracktool.losses import combine, supervise
 from cracktool.models import FAMILIES, LISTED, SYSTEMS, PaddedModel, build_model, describe, encoder, model_statistics
 from cracktool.models.costs import count, read_costs
@@ -93,9 +93,9 @@ def test_every_model_can_be_exported(name, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
     mean, std = model_statistics(name)
     model = filled(build_model(name)).eval()
-    card = Card(model=name, mean=mean, std=std, stride=model.stride, scale=model.scale)
-    exported = export_onnx(Checkpoint(model, card, ""), tmp_path / "model.onnx")
-    assert exported.difference <= 1e-4
+    card = Card(model=name, mean=mean, std=std, tile=64, stride=model.stride, scale=model.scale)
+    exported = export_model(Checkpoint(model, card, ""), tmp_path / "model.onnx")
+    assert exported.difference < 1e-3
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -10,10 +10,9 @@ from networks import picture
 from parity import TOLERANCE, deviation, own_tensors, reference
 from torch.nn import functional as F
 
-from cracktool import export
 from cracktool.card import Card
 from cracktool.errors import UsageError
-from cracktool.export import export_onnx
+from cracktool.export import export_model
 from cracktool.models import weak
 from cracktool.models.weak import (
     POOLINGS,
@@ -241,13 +240,13 @@ def test_an_encoder_without_stride_32_is_refused():
 )
 def test_onnx_for_any_size(build, head, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
-    card = Card(model="weak", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    card = Card(model="weak", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = build().eval()
-    batch = torch.from_numpy(export._cracked_walls((1, 96, 96), card))
+    batch = picture(96, 96)
     with torch.no_grad():  # random weights give one grey; spread it, so that a wrong graph shows
         logits = model(batch)
         layer = model.get_submodule(head)
         layer.weight /= logits.std()
         layer.bias.sub_(logits.mean()).div_(logits.std())
-    exported = export_onnx(Checkpoint(model, card, ""), tmp_path / "weak.onnx")
-    assert exported.difference < export.TOLERANCE
+    exported = export_model(Checkpoint(model, card, ""), tmp_path / "weak.onnx")
+    assert exported.difference < 1e-3

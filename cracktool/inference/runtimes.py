@@ -45,7 +45,7 @@ class RuntimeNetwork(ABC):
     def __call__(self, tiles: npt.ArrayLike) -> Floats:
         """Return probabilities float32 (B, h, w) of RGB tiles uint8 (B, h, w, 3)."""
         pixels = np.ascontiguousarray(tiles, np.uint8)
-        values = self.run(pixels if self.takes == PIXELS else self._normalised(pixels))[:, 0]
+        values = self.run(self.prepared(pixels))[:, 0]
         if self.gives == LOGITS:
             values = 0.5 + 0.5 * np.tanh(0.5 * values)  # the sigmoid, without overflow
         return np.asarray(values, np.float32)
@@ -54,7 +54,10 @@ class RuntimeNetwork(ABC):
     def run(self, batch: npt.NDArray[Any]) -> Floats:
         """Return what the model gives, float32 (B, 1, H, W), for a batch as it takes it."""
 
-    def _normalised(self, pixels: Pixels) -> Floats:
+    def prepared(self, pixels: Pixels) -> npt.NDArray[Any]:
+        """Return a batch as the model takes it, of RGB tiles uint8 (B, h, w, 3)."""
+        if self.takes == PIXELS:
+            return pixels
         scale, shift = self._scales
         x = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)  # (B, 3, h, w)
         x *= scale
@@ -158,7 +161,7 @@ def _open_session(path: Path, provider: str) -> Any:
     except (*damage, errors.NotImplemented, errors.NoSuchFile) as error:
         if "opset" in str(error).lower() or "ir version" in str(error).lower():
             found = re.search(r"(opset|IR version):? ?(\d+)", str(error), re.IGNORECASE)
-            what = f"{found[1]} {found[2]}" if found else "a later version"
+            what = f"{found[1].lower()} {found[2]}" if found else "a later version"
             reason = f"ONNX Runtime {onnxruntime.__version__} cannot read its {what}"
             raise WeightsError(reason, path=path, remedy="pip install --upgrade onnxruntime") from error
         raise WeightsError("not a whole ONNX file", path=path, remedy=_AGAIN) from error

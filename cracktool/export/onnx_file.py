@@ -1,0 +1,88 @@
+"""A network as one ONNX file.
+
+Translates and checks the graph; whether it gives the same values is for `cracktool.export.parity` to say.
+"""
+
+from __future__ import annotations
+
+import warnings
+from textwrap import shorten
+from typing import Any
+
+import torch
+
+from cracktool.card import Card
+from cracktool.errors import CrackError, UsageError
+from cracktool.export.form import ExportedForm
+
+OPSET = 18
+"""Version of the ONNX operators: the lowest that the exporter writes, read by ONNX Runtime from 1.14 (2023) on."""
+
+SIZE_LIMIT = 2**31 - 2**20
+"""Bytes of weights that fit one file: protobuf ends at 2 GiB, and the graph itself needs a little."""
+
+
+def require_onnx() -> None:
+    """Refuse to go on where the extra is not installed.
+
+    Raises:
+        UsageError: It is not.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"export needs {error.name}, which is not installed", remedy='pip install "cracktool[export]"'
+        ) from error
+
+
+def build_onnx(form: ExportedForm, card: Card, takes: str, gives: str, metadata: dict[str, str]) -> bytes:
+    """Return the ONNX file of a network, sound but not yet compared.
+
+    Args:
+        form: The network.
+        card: Its card, for the model's name.
+        takes: Name of the input.
+        gives: Name of the output.
+        metadata: What the file says of itself.
+
+    Raises:
+        UsageError: The network is too large for one file.
+        CrackError: ONNX cannot express it.
+    """
+    import onnx
+
+    weights = sum(tensor.nbytes for tensor in form.state_dict().values())
+    if weights > SIZE_LIMIT:
+        raise UsageError(f"{card.model} has {weights / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB")
+    try:
+        model = _translate(form, takes, gives, metadata)
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = shorten(str(error.__cause__ or error), 200)  # the exporter says the rest on many lines
+        raise CrackError(f"{card.model} cannot be expressed in ONNX for any input size: {reason}") from error
+    return bytes(model.SerializeToString())
+
+
+def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, str]) -> Any:
+    """Return the network as an ``onnx.ModelProto`` with free batch, height and width."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    with warnings.catch_warnings():  # about the exporter's own code, nothing that a user could mend
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            form,
+            (form.example(),),
+            input_names=[takes],
+            output_names=[gives],
+            dynamic_shapes={"image": form.free_axes()},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None  # it is None only without dynamo
+        ClearMetadataAndDocStringPass()(program.model)  # stack traces with the folders of this machine
+    program.model.metadata_props.update(metadata)
+    return program.model_proto
