@@ -1,0 +1,56 @@
+"""Masks as `crack infer` gives them, with ONNX Runtime and NumPy alone: for programs that do not have cracktool.
+
+crack export -o crack.onnx
+python examples/infer_onnx.py crack.onnx photo.jpg mask.png
+"""
+
+import json
+import math
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def plan(length: int, tile: int, stride: int, overlap: float = 0.25) -> tuple[int, list[tuple[int, np.ndarray]]]:
+    """Return the padded length, and start and weights (tile,) of each tile along one side of a photo."""
+    units = math.ceil(length / stride)
+    side = min(math.ceil(tile / stride), units)
+    step = max(side - math.ceil(overlap * side), 1)
+    gaps = math.ceil((units - side) / step)
+    starts = [gap * (units - side) // gaps * stride for gap in range(gaps)] + [(units - side) * stride]
+    rises = [rise(starts[i] + side * stride, starts[i + 1], units * stride) for i in range(gaps)]
+    given = [np.ones(units * stride), *rises]  # each tile takes over from the one before it, and the weights sum to 1
+    weights = [given[i] - (given[i + 1] if i < gaps else 0) for i in range(gaps + 1)]
+    return units * stride, [(start, w[start : start + side * stride]) for start, w in zip(starts, weights, strict=True)]
+
+
+def rise(end: int, next_start: int, length: int) -> np.ndarray:
+    """Return a cosine ramp from 0 to 1 over the middle half of where two tiles overlap."""
+    quarter = (end - next_start) / 4
+    share = (np.arange(length) + 0.5 - next_start - quarter) / max(2 * quarter, 1e-9)
+    return 0.5 - 0.5 * np.cos(np.pi * share.clip(0, 1))
+
+
+def find_cracks(session: onnxruntime.InferenceSession, photo: np.ndarray) -> np.ndarray:
+    """Return where the crack is, bool (H, W), in an RGB photo uint8 (H, W, 3)."""
+    card = json.loads(session.get_modelmeta().custom_metadata_map["cracktool"])
+    height, width = photo.shape[:2]
+    (rows, down), (columns, across) = (plan(side, card["tile"], card["stride"]) for side in (height, width))
+    padded = np.pad(photo, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
+    image = ((padded / 255 - card["mean"]) / card["std"]).astype(np.float32).transpose(2, 0, 1)[None]
+    probs = np.zeros((rows, columns), np.float32)
+    for top, row_weights in down:
+        for left, column_weights in across:
+            here = slice(top, top + len(row_weights)), slice(left, left + len(column_weights))
+            (tile,) = session.run(["probs"], {"image": np.ascontiguousarray(image[:, :, *here])})
+            probs[here] += tile[0, 0] * (row_weights[:, None] * column_weights)
+    return np.floor(256 * probs[:height, :width]).clip(max=255) >= math.ceil(256 * card["threshold"])
+
+
+if __name__ == "__main__":
+    model, source, target = sys.argv[1:]
+    pixels = np.asarray(ImageOps.exif_transpose(Image.open(source)).convert("RGB"))
+    found = find_cracks(onnxruntime.InferenceSession(model), pixels)
+    Image.fromarray(np.uint8(255) * found).save(target)
