@@ -274,7 +274,10 @@ class Branching(nn.Module):
         return x[:, :1] if x.sum() > 0 else x[:, 1:2]
 
 
-@pytest.mark.parametrize(("ending", "message"), [(".onnx", "cannot be expressed"), (".pt2", "cannot be traced")])
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [pytest.param(".onnx", "cannot be expressed", marks=pytest.mark.slow), (".pt2", "cannot be traced")],
+)
 def test_network_that_cannot_be_expressed_is_named(tmp_path, ending, message):
     with pytest.raises(CrackError, match=f"tiny {message}") as caught:
         export_model(Checkpoint(Branching(), CARD, ""), tmp_path / f"tiny{ending}")
