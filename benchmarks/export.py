@@ -3,19 +3,23 @@
     python benchmarks/export.py ROWS.jsonl [NAME...]
 
 Without names, the weights that ship and all of `crack train --list-models`, the light ones first; networks without
-weights that ship have random ones. Each finished row is a line of ROWS.jsonl; what is there already is not done again,
-so the run can be stopped and continued. Prints the table of all rows, and one JSON line.
+weights that ship have random ones. First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of
+torch.export. What is finished is in ROWS.jsonl and not done again, so the run can be stopped and continued. Prints the
+table of all rows, and one JSON line.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +29,7 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import FLOAT32, HALF, INT8, Limits, compare, measure_times
+from cracktool.export.parity import FLOAT32, HALF, INT8, Limits, measure_differences, measure_times, run_photos
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -40,22 +44,23 @@ CPU = torch.device("cpu")
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 
 Made = tuple[str, Path, Limits]
+Row = dict[str, Any]
 
 
 def main() -> None:
     """Do what is missing, then print all rows."""
     rows = Path(sys.argv[1])
     names = sys.argv[2:] or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
-    for name in names:
-        if name not in {row["model"] for row in read_rows(rows)}:
+    for source, name in product(("onnx", "pt2"), names):
+        if (name, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:
             with tempfile.TemporaryDirectory() as folder:
-                found = list(measure(name, Path(folder)))
-            with rows.open("a", encoding="utf-8") as file:  # a model's rows at once: it is either done or not
+                found = measure(name, source, Path(folder))
+            with rows.open("a", encoding="utf-8") as file:  # all of them at once: they are done or not
                 file.writelines(json.dumps(row) + "\n" for row in found)
     print_table(read_rows(rows))
 
 
-def read_rows(path: Path) -> list[dict[str, object]]:
+def read_rows(path: Path) -> list[Row]:
     """Return the rows that are finished."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
@@ -84,30 +89,24 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
             last[-1].bias.sub_(mean).div_(std)
 
 
-def make_files(checkpoint: Checkpoint, folder: Path) -> Iterator[Made | tuple[str, CrackError]]:
-    """Write the network in one format after the other."""
+def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
+    """Write the network in one format after the other: those made of ONNX, or the program."""
     options, card = ExportOptions(), checkpoint.card
     facts = metadata(card, options)
-    try:
-        source = folder / "float.onnx"
-        source.write_bytes(build_onnx(ExportedForm(checkpoint, options), card, "image", "probs", facts))
-        yield "onnx", source, FLOAT32
-        for half, limits in ((False, FLOAT32), (True, HALF)):
-            path = folder / f"half{half}.xml"
-            write_openvino(source, path, half=half)
-            yield "openvino --half" if half else "openvino", path, limits
-        write_int8(source, folder / "int8.onnx", read_calibration(PHOTOS))
-        yield "onnx --int8", folder / "int8.onnx", INT8
-        write_openvino(folder / "int8.onnx", folder / "int8.xml", half=False)
-        yield "openvino --int8", folder / "int8.xml", INT8
-    except CrackError as error:
-        yield "onnx", error
-    try:
-        path = folder / "program.pt2"
-        path.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
-        yield "pt2", path, FLOAT32
-    except CrackError as error:
-        yield "pt2", error
+    first = folder / f"model.{source}"
+    if source == "pt2":
+        first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
+        yield "pt2", first, FLOAT32
+        return
+    first.write_bytes(build_onnx(ExportedForm(checkpoint, options), card, options.takes, options.gives, facts))
+    yield "onnx", first, FLOAT32
+    for form, half, limits in (("openvino", False, FLOAT32), ("openvino --half", True, HALF)):
+        write_openvino(first, folder / f"{form}.xml", half=half)
+        yield form, folder / f"{form}.xml", limits
+    write_int8(first, folder / "int8.onnx", read_calibration(PHOTOS))
+    yield "onnx --int8", folder / "int8.onnx", INT8
+    write_openvino(folder / "int8.onnx", folder / "int8.xml", half=False)
+    yield "openvino --int8", folder / "int8.xml", INT8
 
 
 def open_file(path: Path) -> Network:
@@ -117,44 +116,43 @@ def open_file(path: Path) -> Network:
     return OnnxNetwork(path) if path.suffix == ".onnx" else OpenVinoNetwork(path, dtype="float32")
 
 
-def measure(name: str, folder: Path) -> Iterator[dict[str, object]]:
-    """Write, prove and time a network in all formats."""
+def measure(name: str, source: str, folder: Path) -> list[Row]:
+    """Write, prove and time a network in all formats that come of a source."""
     checkpoint = make_checkpoint(name)
-    made = list(make_files(checkpoint, folder))
-    reference = TorchNetwork(checkpoint, CPU)
-    networks = {}
-    for form, what, *limits in made:
-        row: dict[str, object] = {"model": name, "format": form}
-        try:
-            if isinstance(what, CrackError):
-                raise what
-            networks[form] = open_file(what)
-            (parity,) = compare(reference, {form: networks[form]}, *limits)
-            size = sum(file.stat().st_size for file in (what, what.with_suffix(".bin")) if file.is_file())
-            row |= {"bytes": size, "logits": parity.logits, "pixels": parity.pixels}
-        except CrackError as error:
-            row["error"] = str(error)
-        yield row
+    reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
+    expected = list(run_photos(reference))
+    networks: dict[str, Network] = {}
+    rows: list[Row] = []
+    try:
+        for form, path, limits in make_files(checkpoint, source, folder):
+            network = open_file(path)
+            logits, pixels = measure_differences(form, network, expected, limits)
+            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            rows.append({"model": name, "format": form, "bytes": size, "logits": logits, "pixels": pixels})
+            networks[form] = network
+    except CrackError as error:
+        rows.append(
+            {"model": name, "format": source if not rows else f"after {rows[-1]['format']}", "error": str(error)}
+        )
     times = measure_times({"torch": reference, **networks}, SIDE)
-    for form, milliseconds in times.items():
-        yield {"model": name, "format": form, "ms": milliseconds, "of_torch": milliseconds / times["torch"]}
-
-
-def print_table(rows: list[dict[str, object]]) -> None:
-    """Print a row for each model and format, and a JSON line of them all."""
-    joined: dict[tuple[object, object], dict[str, object]] = {}
     for row in rows:
-        joined.setdefault((row["model"], row["format"]), {}).update(row)
-    print("| network | format | MB | logits differ by | pixels of masks | ms per tile of 512 px | of PyTorch's |")
+        if row["format"] in times:
+            row |= {"ms": times[row["format"]], "of_torch": times[row["format"]] / times["torch"]}
+    return [{"model": name, "format": f"torch ({source})", "ms": times["torch"], "of_torch": 1.0}, *rows]
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print a row for each model and format, and a JSON line of them all."""
+    print("| network | format | MB | logits differ by | pixels of masks | ms per tile of 512 px | of PyTorch's time |")
     print("|---|---|--:|--:|--:|--:|--:|")
-    for (model, form), row in joined.items():
+    for row in sorted(rows, key=lambda row: [each["model"] for each in rows].index(row["model"])):
+        first = f"| `{row['model']}` | {row['format']} |"
         if "error" in row:
-            print(f"| `{model}` | {form} | {row['error']} | | | | |")
+            print(f"{first} {row['error']} | | | | |")
             continue
-        size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else ""
-        differ = f"{row['logits']:.0e} | {row['pixels']:.3%}" if "bytes" in row else " | "
-        print(f"| `{model}` | {form} | {size} | {differ} | {row['ms']:.0f} | {row['of_torch']:.2f} |")
-    print(json.dumps(list(joined.values())))
+        proof = f"{row['bytes'] / 1e6:.1f} | {row['logits']:.0e} | {row['pixels']:.3%}" if "bytes" in row else "| |"
+        print(f"{first} {proof} | {row['ms']:.0f} | {row['of_torch']:.2f} |")
+    print(json.dumps(rows))
 
 
 if __name__ == "__main__":

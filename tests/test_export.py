@@ -201,7 +201,7 @@ def test_the_photos_of_the_proof_show_both_classes_and_go_in_by_tiles(tiny):
             seen.append(tuple(tiles.shape[:3]))
             return super().__call__(tiles)
 
-    results = list(parity._run(Spy(tiny, torch.device("cpu"))))
+    results = list(parity.run_photos(Spy(tiny, torch.device("cpu"))))
     assert seen[:3] == [(2, 97, 61), (2, 130, 165), (2, 1, 1)]
     assert sum(batch for batch, *_ in seen[3:]) == 20
     assert results[-1].shape == (133, 157)

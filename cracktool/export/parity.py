@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,8 +88,8 @@ def compare(reference: Network, networks: Mapping[str, Network], limits: Limits)
     Raises:
         CrackError: One is further from the reference.
     """
-    expected = list(_run(reference))
-    found = {name: _differences(name, _run(network), expected, reference, limits) for name, network in networks.items()}
+    expected = list(run_photos(reference))
+    found = {name: measure_differences(name, network, expected, limits) for name, network in networks.items()}
     times = measure_times({"": reference, **networks}, reference.card.tile)
     return tuple(
         Parity(runtime=name, logits=logits, pixels=pixels, milliseconds=times[name], torch_milliseconds=times[""])
@@ -97,7 +97,7 @@ def compare(reference: Network, networks: Mapping[str, Network], limits: Limits)
     )
 
 
-def _run(network: Network) -> Iterator[Probs]:
+def run_photos(network: Network) -> Iterator[Probs]:
     """Give the probabilities of the photos: those that go in whole, each with its mirror image, and the tiled one."""
     for number, size in enumerate(WHOLE):
         yield _whole(network, _photo(number, *size))
@@ -121,14 +121,22 @@ def _whole(network: Network, photo: Image) -> Probs:
     return memory.download(network(memory.upload((2, *photo.shape), fill)))()
 
 
-def _differences(
-    name: str, found: Iterable[Probs], expected: list[Probs], reference: Network, limits: Limits
-) -> tuple[float, float]:
-    """Return the largest difference of a logit and the share of pixels that differ, once both are within the limits."""
-    level = threshold_level(reference.card.threshold)
+def measure_differences(name: str, network: Network, expected: list[Probs], limits: Limits) -> tuple[float, float]:
+    """Return the largest difference of a logit and the share of pixels that differ in the masks.
+
+    Args:
+        name: Name of the runtime.
+        network: An exported file in it.
+        expected: What `run_photos` gives of the checkpoint in PyTorch.
+        limits: How far it may be from that.
+
+    Raises:
+        CrackError: It is further away.
+    """
+    level = threshold_level(network.card.threshold)
     quantise, wrong, total = MainMemory().quantise, 0, 0
     furthest = 0.0
-    for ours, theirs in zip(expected, found, strict=True):
+    for ours, theirs in zip(expected, run_photos(network), strict=True):
         where = f"on a photo of {ours.shape[-1]} x {ours.shape[-2]} px"
         if ours.shape != theirs.shape:
             raise CrackError(f"{name} gives shape {theirs.shape} and PyTorch {ours.shape} {where}")
