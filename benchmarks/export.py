@@ -127,7 +127,8 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
         for form, path, limits in make_files(checkpoint, source, folder):
             network = open_file(path)
             logits, pixels = measure_differences(form, network, expected, limits)
-            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+            size = sum(file.stat().st_size for file in files)
             rows.append({"model": name, "format": form, "bytes": size, "logits": logits, "pixels": pixels})
             networks[form] = network
     except CrackError as error:
