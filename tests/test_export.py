@@ -588,6 +588,15 @@ def test_the_command_reports_and_names_the_next(tiny, no_translation, photos, tm
 
 
 @pytest.mark.slow
+def test_program_in_half(tmp_path):
+    torch.manual_seed(0)
+    plain = Checkpoint(Plain().eval(), CARD, "")
+    exported = export_model(plain, tmp_path / "plain.pt2", ExportOptions(half=True))
+    assert 0 < exported.difference < 0.05
+    assert {tensor.dtype for tensor in torch.export.load(exported.path).state_dict.values()} == {torch.float16}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"embed_normalisation": True}, {"embed_sigmoid": False}, {"half": True}], ids=str)
 def test_forms_of_onnx(tiny, tmp_path, options):
     exported = export_model(tiny, tmp_path / "tiny.onnx", ExportOptions(**options))

@@ -386,6 +386,14 @@ def test_openvino_files_that_are_none_of_ours(tiny_xml):
         load_network(tiny_xml)
 
 
+def test_other_tensors_of_the_same_graph_are_another_digest(tiny_xml):
+    before = load_network(tiny_xml).digest
+    tensors = bytearray(tiny_xml.with_suffix(".bin").read_bytes())
+    tensors[0] ^= 1
+    tiny_xml.with_suffix(".bin").write_bytes(tensors)
+    assert load_network(tiny_xml).digest != before
+
+
 def test_what_openvino_cannot_do(tiny_xml, monkeypatch):
     with pytest.raises(UsageError, match="did you mean bfloat16"):
         load_network(tiny_xml, dtype="bfloat61")

@@ -5,6 +5,7 @@ Each runtime is imported when its first network is opened. Knows nothing about p
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
@@ -69,7 +70,7 @@ class RuntimeNetwork(ABC):
             reason = f"its input {takes} and output {gives} are not those of an exported model"
             raise WeightsError(reason, path=path, remedy=_FOREIGN)
         self.card = Card.from_json(card, path=path)
-        self.digest = file_digest(path)
+        self.digest = _digest(path)
         self.takes, self.gives = takes, gives
         self._scales = self.card.normalisation()
 
@@ -205,6 +206,13 @@ def _openvino_card(model: Any, path: Path) -> str:
     if not model.has_rt_info(place):
         raise WeightsError("an OpenVINO model without a cracktool card", path=path, remedy=_FOREIGN)
     return str(model.get_rt_info(place).astype(str))
+
+
+def _digest(path: Path) -> str:
+    if path.suffix != ".xml":
+        return file_digest(path)
+    both = f"{file_digest(path)} {file_digest(path.with_suffix('.bin'))}"
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def _openvino_format(core: Any, dtype: str) -> tuple[str, str]:
