@@ -311,8 +311,9 @@ def test_a_restored_photo_is_scored_against_the_sharp_one():
 
 def test_networks_that_restore_are_scored_in_squares(tmp_path):
     torch = pytest.importorskip("torch")
+    from cracktool.card import Card
     from cracktool.models.csbsr import CSBSR, CSBSRPSPNet
-    from cracktool.weights import Card, Checkpoint
+    from cracktool.weights import Checkpoint
 
     model = CSBSR(CSBSRPSPNet(), features=4, stages=1).eval()
     checkpoint = Checkpoint(model, Card(model="csbsr_pspnet", mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=4), "")
