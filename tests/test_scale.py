@@ -1,7 +1,6 @@
 """Scale: given, from markers seen at a slant, from EXIF, from GeoTIFF; uncertainty by place; contradictions."""
 
 import sys
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from cracktool.errors import InputError, UsageError
 from cracktool.measuring import agree_on, given_scale, scale_from_aruco, scale_from_exif, scale_from_geotiff
+from cracktool.measuring.georeference import read_georeference
 
 ONE = np.array([[10.0, 20.0]])
 
@@ -119,43 +119,45 @@ def test_photos_without_a_focal_length(tmp_path):
         scale_from_exif(tmp_path / "no.jpg", 2000)
 
 
-class Raster:
-    """What rasterio says of a file, where rasterio itself is not installed."""
-
-    def __init__(self, transform, projected=True, unit=1.0):
-        self.transform = SimpleNamespace(**dict(zip("abcdef", transform, strict=True)), is_identity=False)
-        self.crs = SimpleNamespace(is_projected=projected, linear_units_factor=("metre", unit))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
-
-
 @pytest.fixture
-def geotiff(monkeypatch):
-    def pretend(*args, **options):
-        errors = SimpleNamespace(RasterioError=OSError)
-        module = SimpleNamespace(open=lambda path: Raster(*args, **options), errors=errors)
-        monkeypatch.setitem(sys.modules, "rasterio", module)
+def geotiff(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
 
-    return pretend
+    def write(transform, crs="EPSG:32632"):
+        path = tmp_path / "photo.tif"
+        profile = {"driver": "GTiff", "height": 30, "width": 40, "count": 1, "dtype": "uint8", "crs": crs}
+        with rasterio.open(path, "w", transform=rasterio.Affine(*transform), **profile) as file:
+            file.write(np.zeros((1, 30, 40), np.uint8))
+        return path
+
+    return write
 
 
 def test_geotiff_transform(geotiff):
-    geotiff((0.002, 0, 4e5, 0, -0.003, 5e6))
-    scale = scale_from_geotiff("x.tif")
+    scale = scale_from_geotiff(geotiff((0.002, 0, 4e5, 0, -0.003, 5e6)))
     moved = scale.to_mm(np.array([[10.0, 20.0], [11.0, 21.0]]))
     assert np.abs(moved[1] - moved[0]) == pytest.approx([3, 2])
-    geotiff((0.01, 0, 0, 0, -0.01, 0), unit=0.3048)
-    assert scale_from_geotiff("x.tif").mm_per_px(ONE) == pytest.approx([3.048])
+    feet = scale_from_geotiff(geotiff((0.01, 0, 0, 0, -0.01, 0), "EPSG:2225"))
+    assert feet.mm_per_px(ONE) == pytest.approx([3.048], rel=1e-4)
+
+
+def test_places_on_the_map(geotiff):
+    geo = read_georeference(geotiff((0.5, 0, 4e5, 0, -0.5, 5e6)))
+    assert geo.epsg == 32632
+    assert geo.place(0, 0) == pytest.approx((400000.25, 4999999.75))  # the centre of the first pixel
 
 
 def test_geotiff_in_degrees(geotiff):
-    geotiff((1e-7, 0, 0, 0, -1e-7, 0), projected=False)
     with pytest.raises(InputError, match="its coordinates are degrees"):
-        scale_from_geotiff("x.tif")
+        scale_from_geotiff(geotiff((1e-7, 0, 8, 0, -1e-7, 50), "EPSG:4326"))
+
+
+def test_tiff_without_georeference(geotiff, tmp_path):
+    assert read_georeference(geotiff((1, 0, 5, 0, -1, 5), None)) is None
+    with pytest.raises(InputError, match=r"no georeference \(say --mm-per-px\)"):
+        scale_from_geotiff(tmp_path / "photo.tif")
+    with pytest.raises(InputError, match="cannot be read as a GeoTIFF"):
+        scale_from_geotiff(tmp_path / "none.tif")
 
 
 def test_geotiff_without_rasterio(monkeypatch):

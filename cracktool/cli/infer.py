@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cracktool.cli.measuring import (
+    Distance,
+    Format,
+    Masks,
+    Measure,
+    Measuring,
+    MmPerPx,
+    Report,
+    ScaleFrom,
+    Set,
+    Severity,
+    measuring,
+)
 from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, Weights, build_predictor
 from cracktool.cli.screen import finish, print_data, progress_bar, stdout, warn
-from cracktool.errors import UsageError
+from cracktool.errors import CrackError, UsageError
 
 if TYPE_CHECKING:
-    from cracktool.inference import Predictor
+    from cracktool.inference import Predictor, Result
+    from cracktool.inspection.schema import Row
 
 
 def infer(
@@ -34,6 +49,15 @@ def infer(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Draw the crack into the photo, STEM.overlay.jpg.")
     ] = False,
+    measure: Measure = False,
+    masks: Masks = None,
+    mm_per_px: MmPerPx = None,
+    scale_from: ScaleFrom = None,
+    distance: Distance = None,
+    severity: Severity = None,
+    format_: Format = None,
+    report: Report = False,
+    set_: Set = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print a JSON line per photo, not only the mask's path.")
     ] = False,
@@ -51,13 +75,31 @@ def infer(
     """Find the cracks in photos and write a mask for each.
 
     A mask is a PNG of the photo's size, 255 on crack, at the same sub-folder and stem. What is finished already is
-    not done again. Prints the path of each mask.
+    not done again. Prints the path of each mask. With --measure, or any option of it, tables say how long and how wide
+    the cracks are: cracks.csv, photos.csv, the same as .jsonl, and STEM.cracks.json with the lines of each photo.
 
     Example: crack infer examples/photos -o masks --overlay
     """
     from cracktool.inference import Failed, FolderOptions, infer_folder
 
     names = [*(inputs or []), *_listed(files_from)]
+    measured = measuring(
+        measure=measure, masks=masks, mm_per_px=mm_per_px, scale_from=scale_from, distance=distance, severity=severity,
+        formats=format_, report=report, settings=set_, out=out, overwrite=overwrite,
+    )  # fmt: skip
+    if measured and "-" in (out, *names):
+        raise UsageError("measuring writes tables into a folder", remedy="name photos, and a folder with -o")
+    if measured and masks:
+        given = (weights, model, tile, batch_size, threshold, tta, probs, overlay, resume, dry_run)
+        if any(each is not None and each is not False for each in given):
+            raise UsageError("--masks measures masks that are there: no network runs, and no mask is written")
+        with progress_bar(quiet, desc="measure", unit=" photos") as bar:
+            for row in map(measured.keep, measured.of_masks(names, masks)):
+                bar.update()
+                if row and json_:
+                    print_data(json.dumps(row))
+        finish(measured.finish())
+        return
     if not names:
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
     predictor = build_predictor(
@@ -68,18 +110,25 @@ def infer(
         _infer_one(predictor, names, out)
         return
     options = FolderOptions(probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run)
-    failures = []
+    failures: list[CrackError] = []
     with progress_bar(quiet, desc="infer", unit=" photos") as bar:
-        for result in infer_folder(predictor, names, Path(out), options):
+        for result, row in _results(infer_folder(predictor, names, Path(out), options), measured):
             bar.update()
             if isinstance(result, Failed):
                 failures.append(result.error)
             elif json_:
-                print_data(json.dumps({"status": type(result).__name__.lower(), **asdict(result)}, default=str))
+                line = {"status": type(result).__name__.lower(), **asdict(result)}
+                print_data(json.dumps(line | ({"measured": row} if row else {}), default=str))
             else:
                 print_data(result.outputs[0])
     warn(predictor.warnings)
-    finish(failures)
+    finish([*failures, *(measured.finish() if measured else [])])
+
+
+def _results(results: Iterable[Result], measured: Measuring | None) -> Iterable[tuple[Result, Row | None]]:
+    if measured is None:
+        return ((result, None) for result in results)
+    return ((result, measured.keep(done)) for result, done in measured.of_results(results))
 
 
 def _infer_one(predictor: Predictor, names: list[str], out: str) -> None:

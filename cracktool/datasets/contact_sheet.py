@@ -10,12 +10,12 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 from cracktool.datasets.findings import KINDS, Checked, CheckedImage, Finding
 from cracktool.files import replace_file
+from cracktool.html import page
 
 _SPLITS = ("train", "val", "test")
 
@@ -45,21 +45,13 @@ def sheet_html(checked: Checked, folder: Path) -> str:
     places = {image.name: (f"i{number}", _title(image)) for number, image in enumerate(checked.images)}
     order = sorted(checked.images, key=lambda image: (_rank(found[image.name]), image.name))
     whole = [finding for name, findings in found.items() if name not in places for finding in findings]
-    style, script = ((resources.files(__package__) / f"sheet.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    return "\n".join(
-        (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            # Nothing is fetched, and a file name cannot become a program.
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-            "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">",
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>Contact sheet of {len(order)} photos</title>\n<style>\n{style}</style>\n</head>\n<body>",
-            _head(checked, whole),
-            "<main>",
-            *(_card(image, found[image.name], places, folder) for image in order),
-            f"</main>\n<script>\n{script}</script>\n</body>\n</html>\n",
-        )
+    body = (
+        _head(checked, whole),
+        "\n<main>\n",
+        *(_card(image, found[image.name], places, folder) + "\n" for image in order),
+        "</main>",
     )
+    return "".join(page(f"Contact sheet of {len(order)} photos", body, package=__package__, name="sheet"))
 
 
 def _title(image: CheckedImage) -> str:

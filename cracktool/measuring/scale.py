@@ -12,6 +12,7 @@ import numpy as np
 
 from cracktool.errors import UsageError
 from cracktool.measuring.components import Floats
+from cracktool.measuring.polylines import tangents
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +93,12 @@ def agree_on(scales: Sequence[Scale], shape_hw: tuple[int, int], *, tolerance: f
                     remedy="keep the right one",
                 )
     return min(found, key=lambda each: each[0])[2] if found else None
+
+
+def scale_across(line: Floats, scale: Scale) -> Floats:
+    """Return mm per px square to a line (N, 2) at its points, rows (y, x) in px, (N,)."""
+    normal = tangents(line)[:, ::-1] * [1, -1]
+    return np.asarray(np.hypot(*(scale.to_mm(line + normal / 2) - scale.to_mm(line - normal / 2)).T), np.float64)
 
 
 def _apply(matrix: Floats, points: Floats) -> Floats:

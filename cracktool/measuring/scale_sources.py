@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from cracktool.errors import InputError, UsageError
 from cracktool.images import Image
 from cracktool.measuring.components import Floats
+from cracktool.measuring.georeference import read_georeference
 from cracktool.measuring.scale import Scale
 
 _DICTIONARIES = ("4X4_250", "5X5_250", "6X6_250", "7X7_250", "ARUCO_ORIGINAL", "APRILTAG_36h11")
@@ -104,23 +105,15 @@ def scale_from_geotiff(path: Path) -> Scale:
         UsageError: rasterio is not installed.
         InputError: The file has no transform, or its coordinates are degrees.
     """
-    try:
-        import rasterio
-    except ImportError as error:
-        raise UsageError("a GeoTIFF's scale needs rasterio", remedy="pip install rasterio") from error
-    try:
-        with rasterio.open(path) as raster:
-            transform, crs = raster.transform, raster.crs
-    except rasterio.errors.RasterioError as error:
-        raise InputError("it cannot be read as a GeoTIFF", path=path) from error
-    if crs is None or transform.is_identity:
+    geo = read_georeference(path)
+    if geo is None:
         raise InputError("the file has no georeference", path=path, remedy="say --mm-per-px")
-    if not crs.is_projected:
+    if geo.unit_mm is None:
         raise InputError("its coordinates are degrees", path=path, remedy="reproject it to metres, such as UTM")
-    mm = 1000 * float(crs.linear_units_factor[1])
     # The transform counts from the corner of the upper left pixel, we from its centre. Only differences are used, and
     # small numbers keep their decimals, so the origin is left out.
-    matrix = np.array([[transform.a, transform.b, 0], [transform.d, transform.e, 0], [0, 0, 1 / mm]]) * mm
+    a, b, _, d, e, _ = geo.transform
+    matrix = np.array([[a, b, 0], [d, e, 0], [0, 0, 1 / geo.unit_mm]]) * geo.unit_mm
     return Scale(matrix=matrix, source="geotiff")
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from cracktool.images import Mask
 from cracktool.measuring.components import Floats
 from cracktool.measuring.cracks import Crack, CrackLine, Size, WidthSummary
-from cracktool.measuring.polylines import length, tangents
-from cracktool.measuring.scale import Scale
+from cracktool.measuring.polylines import length
+from cracktool.measuring.scale import Scale, scale_across
 from cracktool.measuring.severity import Severity, SeverityProfile
 from cracktool.measuring.widths import Verdict
 
@@ -78,7 +78,7 @@ def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack
     """Return the crack with its size in mm, and its severity."""
     points = np.concatenate([line.points for line in crack.lines])
     relative_std = float(scale.relative_std_at(points).mean())
-    per_px = [_width_scale(line, scale) for line in crack.lines]
+    per_px = [scale_across(line.points, scale) for line in crack.lines]
     placed = [scale.to_mm(line.points) for line in crack.lines]
     lengths = [length(each) for each in placed]
     stretch = sum(lengths) / max(crack.px.length, 1e-9)
@@ -109,14 +109,6 @@ def _severity(width: WidthSummary | None, profile: SeverityProfile | None) -> Se
         return profile.classify(width.max, width.max_low, width.max_high)
     value = {"mean": width.mean, "median": width.median, "p95": width.p95}[profile.statistic]
     return profile.classify(value, value * width.mean_low / width.mean, value * width.mean_high / width.mean)
-
-
-def _width_scale(line: CrackLine, scale: Scale) -> Floats:
-    """Return mm per px across the line at its points, (N,)."""
-    normal = tangents(line.points)[:, ::-1] * [1, -1]
-    return np.asarray(
-        np.hypot(*(scale.to_mm(line.points + normal / 2) - scale.to_mm(line.points - normal / 2)).T), np.float64
-    )
 
 
 def polygon_area(points: Floats) -> float:

@@ -1,0 +1,73 @@
+"""Small pictures of photos and masks for a page: decoded at reduced size, whatever the size of the file.
+
+Pictures only; knows nothing about pages or cracks.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cracktool.errors import CrackError
+from cracktool.images import Image, Mask, encode_jpeg, read_image, read_mask, read_size
+
+_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+_CRACK = (255, 0, 200)  # RGB, as in overlays
+
+
+def photo_preview(path: Path, side: int, quality: int = 72) -> str:
+    """Return a photo as the text of a JPEG data URL, at most `side` px long; empty where it cannot be read any more."""
+    try:
+        image = _read_reduced(path, side)
+        return _url("jpeg", encode_jpeg(_shrunk(image, side), quality))
+    except CrackError:
+        return ""
+
+
+def mask_preview(path: Path, side: int) -> str:
+    """Return a mask as the text of a PNG data URL, coloured on crack and clear elsewhere; a hairline stays whole."""
+    try:
+        mask = read_mask(path)
+    except CrackError:
+        return ""
+    small = _kept(mask, side)
+    palette = np.zeros((*small.shape, 4), np.uint8)
+    palette[small] = (*_CRACK[::-1], 255)  # OpenCV's order
+    _, data = cv2.imencode(".png", palette, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    return _url("png", data.tobytes())
+
+
+def _read_reduced(path: Path, side: int) -> Image:
+    """Read a photo, a JPEG at a half, a quarter or an eighth of its size where that is enough: ten times as fast."""
+    longest = max(read_size(path))
+    factor, flag = next(((factor, flag) for factor, flag in _REDUCED if longest >= factor * side), (1, None))
+    if flag is None or path.suffix.lower() not in (".jpg", ".jpeg"):
+        return read_image(path)
+    found = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+    return read_image(path) if found is None else np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _shrunk(image: Image, side: int) -> Image:
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _kept(mask: Mask, side: int) -> Mask:
+    """Return a mask shrunk so that a cell with any crack in it is crack."""
+    factor = -(-max(mask.shape) // side)
+    if factor <= 1:
+        return mask
+    height, width = (-(-length // factor) for length in mask.shape)
+    padded = np.zeros((height * factor, width * factor), np.bool_)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    return np.asarray(padded.reshape(height, factor, width, factor).any(axis=(1, 3)), np.bool_)
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

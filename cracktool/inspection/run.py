@@ -1,0 +1,287 @@
+"""Photos with their masks -> a record each, in threads beside whatever makes the masks.
+
+Finds the pairs, measures, remembers; tables and pages are made from the records afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+
+from cracktool import __version__
+from cracktool.errors import CrackError, InputError, OutputError
+from cracktool.images import EXTENSIONS, Image, Mask, read_image, read_mask
+from cracktool.inference.inputs import Task, Unusable, plan_tasks
+from cracktool.inference.journal import file_state
+from cracktool.inspection.positions import Position, read_position
+from cracktool.inspection.records import PhotoRecord, make_record, read_record, write_record
+from cracktool.inspection.schema import SCHEMA, Row
+from cracktool.inspection.settings import InspectionOptions, find_scale
+from cracktool.measuring import Measurements, Scale, measure
+from cracktool.measuring.georeference import ENDINGS, GeoReference, read_georeference
+
+T = TypeVar("T")
+
+RECORD_ENDING = ".cracks.json"
+_WAITING = 16  # results; a photo's pixels are read when its turn comes
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A mask and the photo it is of.
+
+    Args:
+        mask: Its file.
+        photo: File of the photo; None to measure the mask alone.
+        place: Where results go, without ending.
+        name: The same relative to the folder of all results, with ``/``: ids of cracks start with it.
+    """
+
+    mask: Path
+    photo: Path | None
+    place: Path
+    name: str
+
+    @property
+    def record(self) -> Path:
+        """File of its measurements."""
+        return self.place.with_name(self.place.name + RECORD_ENDING)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A measured photo: its record's file and row, and whether an earlier run had made it."""
+
+    path: Path
+    row: Row
+    reused: bool
+
+
+def pair_of(photo: Path, mask: Path, out: Path) -> Pair:
+    """Return the pair of a photo and the mask that `crack infer` wrote for it below `out`."""
+    place = mask.with_suffix("")
+    return Pair(mask, photo, place, place.relative_to(out).as_posix())
+
+
+def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pair | InputError]:
+    """Pair photos with the masks of a folder by sub-folder and stem; without inputs list the masks alone.
+
+    Args:
+        inputs: Photos as `crack infer` takes them.
+        masks: Folder of the masks.
+        out: Folder of the results.
+
+    Returns:
+        A pair or what is wrong with it, in the order of the inputs; then the masks whose photo is missing.
+
+    Raises:
+        InputError: There is nothing at all.
+    """
+    if not masks.is_dir():
+        raise InputError("no such folder of masks", path=masks)
+    there = [each for each in plan_tasks([masks], out, probs=False, overlay=False) if not _is_by_product(each)]
+    tasks = plan_tasks(inputs, out, probs=False, overlay=False) if inputs else there
+    found: list[Pair | InputError] = []
+    taken: set[Path] = set()
+    for task in tasks:
+        if isinstance(task, Unusable):
+            found.append(task.error)
+            continue
+        place = task.mask.with_suffix("")
+        name = place.relative_to(out).as_posix()
+        if not inputs:
+            found.append(Pair(task.photo, None, place, name))
+            continue
+        mask = _mask_of(masks, name)
+        if mask is None:
+            found.append(
+                InputError(f"there is no mask for it in {masks}", path=task.photo, remedy=f"such as {name}.png")
+            )
+        else:
+            taken.add(mask)
+            found.append(Pair(mask, task.photo, place, name))
+    if inputs:
+        found += [
+            InputError("there is no photo for this mask", path=each.photo, remedy="or measure the masks without photos")
+            for each in there
+            if isinstance(each, Task) and each.photo not in taken
+        ]
+    return found
+
+
+def _is_by_product(task: Task | Unusable) -> bool:
+    """Whether a file in a folder of masks is what `crack infer` writes beside them."""
+    return isinstance(task, Task) and task.photo.name.endswith((".probs.png", ".overlay.jpg"))
+
+
+def _mask_of(masks: Path, name: str) -> Path | None:
+    places = (masks / (name + ending) for ending in sorted(EXTENSIONS, key=lambda each: each != ".png"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def inspect_photos(
+    items: Iterable[T],
+    pair: Callable[[T], Pair | CrackError | None],
+    options: InspectionOptions,
+    *,
+    overwrite: bool = False,
+    workers: int = 1,
+) -> Iterator[tuple[T, Inspected | CrackError | None]]:
+    """Measure photos one after another while the next ones are still on their way.
+
+    A record that these options made of these very files is kept. What fails does not stop the others.
+
+    Args:
+        items: Results of an inference, or pairs; drawn as the work goes on.
+        pair: Says what is to be measured for an item: an error is passed on, None stands for nothing.
+        options: How it is measured.
+        overwrite: Measure again, and replace files that hold something else.
+        workers: Photos measured at the same time.
+
+    Yields:
+        Each item with what came of it, in the order of the items.
+
+    Example:
+        >>> for result, done in inspect_photos(infer_folder(predictor, ["photos"], out), pairs, InspectionOptions()):
+        ...     print(done)
+    """
+    waiting: deque[tuple[T, Future[Inspected | CrackError | None]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(_try, pair(item), options, overwrite)))
+                while waiting and (waiting[0][1].done() or len(waiting) > _WAITING):
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _try(pair: Pair | CrackError | None, options: InspectionOptions, overwrite: bool) -> Inspected | CrackError | None:
+    if pair is None or isinstance(pair, CrackError):
+        return pair
+    try:
+        return inspect_photo(pair, options, overwrite=overwrite)
+    except CrackError as error:
+        if error.path is not None:
+            return error
+        return type(error)(error.reason, path=pair.photo or pair.mask, remedy=error.remedy)
+
+
+def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = False) -> Inspected:
+    """Measure one photo and write its record, unless these options made it of these very files already.
+
+    Raises:
+        InputError: Photo or mask cannot be read, or do not belong together.
+        UsageError: Its scales contradict each other.
+        OutputError: The record cannot be written, or something else has its name.
+    """
+    made_from = {
+        "photo": _state(pair.photo),
+        "mask": _state(pair.mask),
+        "options": dict(options.settings()),
+        "version": f"{__version__}, {SCHEMA}",
+    }
+    if not overwrite and os.path.lexists(pair.record):
+        try:
+            earlier = read_record(pair.record)
+        except InputError as error:
+            raise OutputError(f"cannot be replaced: {error.reason}", path=pair.record, remedy=error.remedy) from error
+        if earlier.made_from == _as_json(made_from):
+            return Inspected(pair.record, earlier.row, reused=True)
+    record = _measured(pair, options, made_from)
+    write_record(pair.record, record)
+    return Inspected(pair.record, record.row, reused=False)
+
+
+def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any]) -> PhotoRecord:
+    mask = read_mask(pair.mask)
+    image = read_image(pair.photo) if pair.photo is not None else None
+    scale, notes = find_scale(options, pair.photo, image, mask.shape if image is None else image.shape[:2])
+    image, scale = _on_mask(image, mask, scale)
+    found = measure(
+        image,
+        mask,
+        scale=scale,
+        severity=options.severity,
+        bridge=options.bridge,
+        min_length=options.min_length,
+        spacing=options.spacing,
+        reference=options.reference,
+    )
+    return make_record(
+        found,
+        photo=str(pair.photo or pair.mask),
+        mask=str(pair.mask),
+        place=pair.name,
+        made_from=_as_json(made_from),
+        position=read_position(pair.photo) if pair.photo is not None else Position(),
+        geo=_georeference(pair.photo or pair.mask),
+        notes=[*notes, *_remarks(found, pair, options)],
+    )
+
+
+def _georeference(path: Path) -> GeoReference | None:
+    if path.suffix.lower() not in ENDINGS:
+        return None
+    try:
+        return read_georeference(path)
+    except CrackError:  # no rasterio, or no GeoTIFF: then the photo has no place on a map
+        return None
+
+
+def _remarks(found: Measurements, pair: Pair, options: InspectionOptions) -> list[str]:
+    """Return what an inspector should know before trusting the rows."""
+    remarks = []
+    if pair.photo is None:
+        remarks.append("no photo: widths are those of the mask")
+    if options.severity and found.scale is None:
+        remarks.append("no scale: no severity")
+    if found.percent > 50:
+        remarks.append("most of the mask is crack: is it inverted, or one blob?")
+    if found.specks > 1000:
+        remarks.append(f"{found.specks} specks are not listed")
+    return remarks
+
+
+def _on_mask(image: Image | None, mask: Mask, scale: Scale | None) -> tuple[Image | None, Scale | None]:
+    """Enlarge a photo to the mask of a network that enlarges; its scale then is that of the mask's pixels."""
+    if image is None or image.shape[:2] == mask.shape:
+        return image, scale
+    factor = mask.shape[0] // image.shape[0]
+    if factor < 2 or mask.shape != (factor * image.shape[0], factor * image.shape[1]):
+        return image, scale  # `measure` says what does not fit
+    enlarged = cv2.resize(image, mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    if scale is not None:
+        shrink = np.array([[1 / factor, 0, (1 / factor - 1) / 2], [0, 1 / factor, (1 / factor - 1) / 2], [0, 0, 1]])
+        scale = Scale(
+            matrix=scale.matrix @ shrink,
+            source=scale.source,
+            relative_std=scale.relative_std,
+            variants=tuple(each @ shrink for each in scale.variants),
+        )
+    return np.asarray(enlarged, np.uint8), scale
+
+
+def _state(path: Path | None) -> list[object] | None:
+    return None if path is None else [str(path), *file_state(path)]
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as they come back from a JSON file, where there are no tuples."""
+    return {
+        key: _as_json(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+    }
