@@ -39,11 +39,11 @@ def page(title: str, body: Iterable[str], *, package: str, name: str, pictures: 
 
 
 def data_block(name: str, content: object) -> str:
-    """Return data for the script of a page, under an id; no text in it can end the block.
+    r"""Return data for the script of a page, under an id; no text in it can end the block.
 
     Example:
         >>> data_block("row", ["</script>"])
-        '<script type="application/json" id="row">["\\\\u003c/script>"]</script>\\n'
+        '<script type="application/json" id="row">["\\u003c/script>"]</script>\n'
     """
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'

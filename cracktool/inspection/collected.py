@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
-from cracktool.inspection import drawings, labelling, maps, tables
+from cracktool.inspection import drawings, labelling, maps, report, tables
 from cracktool.inspection.ledger import Ledger
 from cracktool.inspection.records import PhotoRecord, read_record
 from cracktool.inspection.run import RECORD_ENDING
@@ -96,6 +96,10 @@ def _write_cvat(inspection: Inspection) -> None:
     labelling.write_cvat(inspection.file("cracks.cvat.xml"), inspection)
 
 
+def _write_report(inspection: Inspection) -> None:
+    report.write_report(inspection.file("report.html"), inspection)
+
+
 FORMATS: Mapping[str, Callable[[Inspection], None]] = {
     "points": _write_points,
     "geojson": _write_geojson,
@@ -105,6 +109,7 @@ FORMATS: Mapping[str, Callable[[Inspection], None]] = {
     "coco": _write_coco,
     "labelme": _write_labelme,
     "cvat": _write_cvat,
+    "report": _write_report,
 }
 """What may be asked for besides the tables: name -> writes it."""
 

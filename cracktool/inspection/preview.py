@@ -27,23 +27,27 @@ def photo_preview(path: Path, side: int, quality: int = 72) -> str:
         return ""
 
 
-def mask_preview(path: Path, side: int) -> str:
-    """Return a mask as the text of a PNG data URL, coloured on crack and clear elsewhere; a hairline stays whole."""
+def mask_preview(path: Path, side: int) -> tuple[str, int]:
+    """Return a mask as the text of a PNG data URL, coloured on crack, clear elsewhere, and how many px a cell covers.
+
+    A cell is crack where any of its pixels is, so that a hairline stays whole.
+    """
     try:
         mask = read_mask(path)
     except CrackError:
-        return ""
-    small = _kept(mask, side)
+        return "", 1
+    factor = -(-max(mask.shape) // side)
+    small = _shrunk_mask(mask, factor)
     palette = np.zeros((*small.shape, 4), np.uint8)
     palette[small] = (*_CRACK[::-1], 255)  # OpenCV's order
     _, data = cv2.imencode(".png", palette, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    return _url("png", data.tobytes())
+    return _url("png", data.tobytes()), factor
 
 
 def _read_reduced(path: Path, side: int) -> Image:
     """Read a photo, a JPEG at a half, a quarter or an eighth of its size where that is enough: ten times as fast."""
     longest = max(read_size(path))
-    factor, flag = next(((factor, flag) for factor, flag in _REDUCED if longest >= factor * side), (1, None))
+    flag = next((flag for factor, flag in _REDUCED if longest >= factor * side), None)
     if flag is None or path.suffix.lower() not in (".jpg", ".jpeg"):
         return read_image(path)
     found = cv2.imdecode(np.fromfile(path, np.uint8), flag)
@@ -58,11 +62,7 @@ def _shrunk(image: Image, side: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _kept(mask: Mask, side: int) -> Mask:
-    """Return a mask shrunk so that a cell with any crack in it is crack."""
-    factor = -(-max(mask.shape) // side)
-    if factor <= 1:
-        return mask
+def _shrunk_mask(mask: Mask, factor: int) -> Mask:
     height, width = (-(-length // factor) for length in mask.shape)
     padded = np.zeros((height * factor, width * factor), np.bool_)
     padded[: mask.shape[0], : mask.shape[1]] = mask
