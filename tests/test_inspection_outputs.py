@@ -94,7 +94,7 @@ def test_without_places_there_is_no_map(tmp_path):
 
 def test_dxf_has_a_layer_per_severity_in_mm(tmp_path):
     ezdxf = pytest.importorskip("ezdxf")
-    record = record_of(make_pair(tmp_path), mm_per_px=0.05, severity=read_severity("en1992-1-1"))
+    record = record_of(make_pair(tmp_path), mm_per_px=0.04, severity=read_severity("en1992-1-1"))
     write_dxf(tmp_path / "x.dxf", record)
     drawing = ezdxf.readfile(tmp_path / "x.dxf")
     assert drawing.dxfversion == "AC1009"
@@ -104,7 +104,7 @@ def test_dxf_has_a_layer_per_severity_in_mm(tmp_path):
     assert {"CRACKS_4_ABOVE_0_4_MM", "LABELS"} <= {layer.dxf.name for layer in drawing.layers}
     points = np.array([vertex.dxf.location.xyz[:2] for vertex in line.vertices])
     first = record.cracks[0].lines[0]
-    assert points[0] == pytest.approx([0.05 * first.x[0], -0.05 * first.y[0]], abs=1e-3)
+    assert points[0] == pytest.approx([0.04 * first.x[0], -0.04 * first.y[0]], abs=1e-3)
     assert len(points) == len(first.x)
     (text,) = drawing.modelspace().query("TEXT")
     assert text.dxf.text == describe(record.cracks[0])
