@@ -11,10 +11,11 @@ const unit = cracks.some((crack) => crack.unit === "mm") ? "mm" : "px";
 const COLOURS = ["#4777ef", "#1bd0d5", "#62fc6b", "#d2e935", "#fe9b2d", "#f0390a"];
 const NOT_MEASURED = "#ffffff";
 const GALLERY = 200; // photos that a print shows at most
-const ROWS = 300; // rows shown before all are asked for
+const ROWS = 300; // rows shown before more are asked for
+const MORE = 1000;
 const file = (path) => path.split(/[\\/]/).pop();
-const figure = (value, digits = 3) =>
-  value === null || value === undefined ? "" : Number(value).toLocaleString("en", { maximumSignificantDigits: digits });
+const formats = [2, 3, 4].map((digits) => new Intl.NumberFormat("en", { maximumSignificantDigits: digits }));
+const figure = (value, digits = 3) => (value === null || value === undefined ? "" : formats[digits - 2].format(value));
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -236,7 +237,7 @@ const HEAD = {
   photo: "Photo", crack: "Crack", type: "Type", length: `Length, ${unit}`, mean: `Mean width, ${unit}`,
   max: `Largest width, ${unit}`, share: "Measured", ...(data.severities.length ? { severity: "Severity" } : {}),
 };
-const state = { sort: "max", down: true, all: false, shown: [] };
+const state = { sort: "max", down: true, rows: ROWS, shown: [] };
 
 function key(crack) {
   const value = { photo: photos[crack.photo].name, severity: data.severities.indexOf(crack.severity) }[state.sort] ?? crack[state.sort];
@@ -287,7 +288,7 @@ function row(crack) {
 
 function list() {
   state.shown = sorted(cracks.filter(wanted));
-  const some = state.all ? state.shown : state.shown.slice(0, ROWS);
+  const some = state.shown.slice(0, state.rows);
   $("rows").replaceChildren(...some.map(row));
   $("more").hidden = some.length === state.shown.length;
   $("shown").value = `${state.shown.length} of ${cracks.length} cracks`;
@@ -311,7 +312,7 @@ function table() {
   $("classes").hidden = !data.severities.length;
   for (const id of ["text", "type", "severity", "width", "length"]) $(id).addEventListener("input", list);
   $("more").addEventListener("click", () => {
-    state.all = true;
+    state.rows += MORE;
     list();
   });
   $("rows").addEventListener("keydown", (event) => {
@@ -406,7 +407,7 @@ function map() {
 // ---- print: all rows that the filters leave, and their photos
 
 function gallery() {
-  state.all = true;
+  state.rows = Infinity;
   list();
   const numbers = [...new Set(state.shown.map((crack) => crack.photo))].sort((a, b) => a - b);
   const figures = numbers.slice(0, GALLERY).map((number) => {

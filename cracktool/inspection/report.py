@@ -54,7 +54,7 @@ _BODY = """<header><h1>Crack inspection</h1><p id="about"></p><div id="tiles"></
 <output id="shown"></output>
 </form>
 <table><thead><tr id="head"></tr></thead><tbody id="rows"></tbody></table>
-<button type="button" id="more">Show all rows</button>
+<button type="button" id="more">Show more rows</button>
 </section>
 <section id="gallery" aria-label="Photos, for print"></section>
 </main>
