@@ -19,7 +19,7 @@ from cracktool.inspection.preview import mask_preview, photo_preview
 from cracktool.inspection.report import report_html, write_report
 from cracktool.measuring import read_severity
 
-EVIL = '</script><img src=x onerror=alert(1)> "q" & ü'
+EVIL = '<img src=x onerror=alert(1)> "q" & ü'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
