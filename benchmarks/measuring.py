@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a che
 from drawn import Look, arc, draw, sinusoid, straight, turned
 
 from cracktool.measuring import measure
+from cracktool.measuring.priors import Prior
 from cracktool.measuring.profiles import fit_profiles
 
 WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -97,7 +98,7 @@ def profile_windows(profiles: list[tuple[str, float, float, np.ndarray]]) -> tup
 def profile_rows(folder: Path) -> list[dict[str, float | str]]:
     """Fit all measured profiles; an error counts as covered where interval and reading of the ruler allow it."""
     profiles = read_profiles(folder)
-    fit = fit_profiles(*profile_windows(profiles))
+    fit = fit_profiles(*profile_windows(profiles), prior=Prior().repeated(len(profiles)))
     place = np.array([each[0] for each in profiles])
     truth, mm_per_px = np.array([each[1:3] for each in profiles]).T
     std = np.hypot(fit.log_std, RULER_STEP / np.sqrt(12) / mm_per_px / truth)

@@ -10,7 +10,9 @@ from drawn import Look, arc, draw, sinusoid, straight, turned
 
 from cracktool.errors import InputError, UsageError
 from cracktool.measuring import Kind, Verdict, given_scale, measure, read_severity
-from cracktool.measuring.profiles import Prior, fit_profiles, learn_prior
+from cracktool.measuring.learning import learn_prior
+from cracktool.measuring.priors import Prior
+from cracktool.measuring.profiles import fit_profiles as fit_under
 
 SHAPE, CENTRE = (130, 130), 64.8
 ANGLES = range(0, 180, 15)
@@ -303,6 +305,10 @@ def profile(width, reach=12, blur=0.9, depth=0.85):
     from scipy.ndimage import gaussian_filter1d
 
     return (150 * (1 - depth * gaussian_filter1d(fine, 20 * blur, mode="nearest")))[::20].astype(np.float32)
+
+
+def fit_profiles(profiles, valid, expected, prior=None):
+    return fit_under(profiles, valid, expected, prior=(prior or Prior()).repeated(len(profiles)))
 
 
 @pytest.mark.parametrize("width", [0.5, 1, 2, 3, 5, 8])

@@ -111,7 +111,8 @@ def _measure_lines(photo: Image | None, mask: Mask, lines: list[Line]) -> list[C
     normals = np.concatenate([tangents(line.points)[:, ::-1] * [1, -1] for line in lines])
     half_width = np.concatenate([line.half_width for line in lines])
     unsuited = np.concatenate([_unsuited(line) for line in lines])
-    widths = measure_widths(photo, mask, points, normals, half_width, unsuited)
+    group = np.repeat([line.part for line in lines], [len(line.points) for line in lines]).astype(np.int64)
+    widths = measure_widths(photo, mask, points, normals, half_width, unsuited, group)
     middle = np.where(unsuited == Verdict.MEASURED, widths.offset, 0)  # at a junction it is that of two branches
     offset = np.clip(middle, -half_width - 1, half_width + 1)[:, None] * normals
     result = []

@@ -16,34 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
+from cracktool.measuring.priors import Float32s, Priors
+
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
 _ROUNDS = (7, 6)  # steps between which the noise is estimated anew
 _EDGE_STD = 0.05  # px of width: edges are ragged, and one profile meets them at one place
+_SLOW_NOISE = 0.8  # of the noise: texture as long as a blurred edge moves it as a whole, and leaves no residual
 _HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
 _STILL = 0.003  # steps of px and logarithms
 _TAIL = np.array([0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429], np.float32)
 _NOISE_FLOOR = 0.7  # grey levels; rounding alone makes 0.3
 _LIMITS = np.array([[0, 255], [-20, 20], [-99, 99], [-4, 6], [-1.6, 1.8], [-3, 0.2]], np.float32)
 _B0, _B1, _C, _W, _SIGMA, _R = range(6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prior:
-    """What is known of the cracks of a photo before a profile is looked at.
-
-    The defaults hold for open cracks in daylight, in grey values as cameras write them (gamma included). The depth was
-    read off 979 measured profiles of concrete (Benz and Rodehorst 2021), where it is the same from 0.5 to 15 px.
-
-    Args:
-        depth: Relative depth r: median, and standard deviation of its logarithm. 1 is a black crack.
-        blur: sigma in px of lens, pixel and resampling together: median, and standard deviation of its logarithm.
-        correlation: How many neighbouring samples share one noise: texture is not white.
-    """
-
-    depth: tuple[float, float] = (0.85, 0.2)
-    blur: tuple[float, float] = (0.8, 0.4)
-    correlation: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +43,7 @@ class ProfileFit:
         blur: sigma in samples.
         blur_std: Standard deviation of log sigma.
         background: b0 in grey levels.
+        blur_depth: Covariance of log sigma and log r.
         noise: Standard deviation of the residuals in grey levels.
         similarity: Correlation of residuals of neighbouring samples, -1 to 1.
     """
@@ -70,6 +55,7 @@ class ProfileFit:
     depth_std: Float32s
     blur: Float32s
     blur_std: Float32s
+    blur_depth: Float32s
     background: Float32s
     noise: Float32s
     similarity: Float32s
@@ -86,7 +72,7 @@ def fit_profiles(
     valid: npt.NDArray[np.bool_],
     expected_width: Float32s,
     *,
-    prior: Prior | None = None,
+    prior: Priors,
 ) -> ProfileFit:
     """Fit the model to each profile by damped least squares (Levenberg-Marquardt) with priors and Huber's weights.
 
@@ -94,26 +80,21 @@ def fit_profiles(
         profiles: Grey levels 0 to 255, float32 (N, S), S odd; sample S // 2 lies where the crack is expected.
         valid: bool (N, S), False where a sample is outside of the photo or belongs to another crack.
         expected_width: Rough width in samples, (N,), such as the mask's: how far c may lie from the middle.
-        prior: What is known of the photo's cracks.
+        prior: What is known of the crack of each profile.
 
     Example:
         >>> crack = np.float32([[0, 0, 0, 0, 0, 0, 0.5, 1, 1, 1, 0.5, 0, 0, 0, 0, 0, 0]])
-        >>> fit = fit_profiles(150 - 120 * crack, crack >= 0, np.float32([6]))
+        >>> fit = fit_profiles(150 - 120 * crack, crack >= 0, np.float32([6]), prior=Prior().repeated(1))
         >>> round(float(fit.width[0]), 1)
         4.0
     """
-    prior = prior or Prior()
-    parts = [
-        _fit_chunk(profiles[at : at + _CHUNK], valid[at : at + _CHUNK], expected_width[at : at + _CHUNK], prior)
-        for at in range(0, len(profiles), _CHUNK)
-    ]
-    theta, std, noise, similarity = (
+    parts = []
+    for at in range(0, len(profiles), _CHUNK):
+        here = slice(at, at + _CHUNK)
+        parts.append(_fit_chunk(profiles[here], valid[here], expected_width[here], prior[here]))
+    theta, std, blur_depth, noise, similarity = (
         np.concatenate([empty, *found])
-        for empty, *found in zip(
-            (np.zeros((0, 6), np.float32), np.zeros((0, 6), np.float32), *np.zeros((2, 0), np.float32)),
-            *parts,
-            strict=True,
-        )
+        for empty, *found in zip((*np.zeros((2, 0, 6), np.float32), *np.zeros((3, 0), np.float32)), *parts, strict=True)
     )
     width, blur, depth = np.exp(theta[:, [_W, _SIGMA, _R]]).T
     return ProfileFit(
@@ -124,59 +105,26 @@ def fit_profiles(
         depth_std=std[:, _R],
         blur=blur,
         blur_std=std[:, _SIGMA],
+        blur_depth=blur_depth,
         background=theta[:, _B0],
         noise=noise,
         similarity=similarity,
     )
 
 
-def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25) -> Prior:
-    """Return the prior narrowed by the profiles of the same photo that show depth and blur by themselves.
-
-    How far the texture's noise hangs together is learnt from what all fits leave over.
-
-    Args:
-        fit: Fits under `prior`.
-        prior: What was known before.
-        least: Fewer telling profiles than this leave a prior as it is.
-    """
-    prior = prior or Prior()
-    strong = fit.contrast > 8
-
-    def narrowed(value: Float32s, std: Float32s, before: tuple[float, float], floor: float) -> tuple[float, float]:
-        telling = np.log(value[strong & (std < before[1] / 2)])
-        if len(telling) < least:
-            return before
-        middle = float(np.median(telling))
-        spread = 1.48 * float(np.median(np.abs(telling - middle)))
-        return float(np.exp(middle)), min(float(np.hypot(spread, floor)), before[1])
-
-    correlation = prior.correlation
-    if len(fit.similarity) >= least:
-        # Noise of which each sample resembles the one before it, AR(1). The fit has taken a part of the likeness away:
-        # about the number of parameters over twice the number of samples.
-        alike = float(np.clip(fit.similarity.mean() + 0.12, 0.0, 0.75))
-        correlation = (1 + alike) / (1 - alike)
-    return Prior(
-        depth=narrowed(fit.depth, fit.depth_std, prior.depth, 0.1),
-        blur=narrowed(fit.blur, fit.blur_std, prior.blur, 0.15),
-        correlation=correlation,
-    )
-
-
 def _fit_chunk(
-    y: Float32s, valid: npt.NDArray[np.bool_], expected: Float32s, prior: Prior
-) -> tuple[Float32s, Float32s, Float32s, Float32s]:
-    """Return parameters (n, 6), their standard deviations (n, 6), the noise (n,) and its similarity (n,)."""
+    y: Float32s, valid: npt.NDArray[np.bool_], expected: Float32s, prior: Priors
+) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s]:
+    """Return parameters and their standard deviations (n, 6), covariance of blur and depth, noise, similarity (n,)."""
     s = np.arange(y.shape[1], dtype=np.float32) - y.shape[1] // 2
     use = valid.astype(np.float32)
     theta, noise = _start(y, valid, s, expected, prior)
     mean = np.zeros_like(theta)
-    mean[:, _SIGMA], mean[:, _R] = np.log(prior.blur[0]), np.log(prior.depth[0])
+    mean[:, _SIGMA], mean[:, _R] = np.log(prior.blur), np.log(prior.depth)
     precision = np.zeros_like(theta)
     precision[:, _B1] = 1.0  # a slope of one grey level per sample is already much
     precision[:, _C] = 1 / (0.7 + expected / 4) ** 2
-    precision[:, _SIGMA], precision[:, _R] = prior.blur[1] ** -2, prior.depth[1] ** -2
+    precision[:, _SIGMA], precision[:, _R] = prior.blur_std**-2, prior.depth_std**-2
     precision[:, _W] = 1e-4
     for rounds in _ROUNDS:
         scale = use / (noise * np.sqrt(prior.correlation))[:, None]
@@ -190,10 +138,16 @@ def _fit_chunk(
     misfit = np.sqrt((residual**2 * core).sum(axis=1) / np.maximum(core.sum(axis=1) - 2, 2))
     scale = use / (np.maximum(noise, misfit) * np.sqrt(prior.correlation))[:, None]
     _, normal, _, _ = _linearise(theta, y, s, scale, mean, precision)
-    variance = np.einsum("nii->ni", np.linalg.inv(normal.astype(np.float64)))
-    std = np.sqrt(np.maximum(variance, 0))
-    std[:, _W] = np.hypot(std[:, _W], _EDGE_STD * np.exp(-theta[:, _W]))
-    return theta, std.astype(np.float32), noise, similarity
+    variance = np.linalg.inv(normal.astype(np.float64))
+    std = np.sqrt(np.maximum(np.einsum("nii->ni", variance), 0))
+    std[:, _W] = np.hypot(std[:, _W], _edge_std(theta, noise) * np.exp(-theta[:, _W]))
+    return theta, std.astype(np.float32), variance[:, _SIGMA, _R].astype(np.float32), noise, similarity
+
+
+def _edge_std(theta: Float32s, noise: Float32s) -> Float32s:
+    """Return what ragged edges and slow texture add to the standard deviation of w, samples: noise over slope."""
+    slope = np.exp(theta[:, _R]) * theta[:, _B0] / (np.sqrt(2 * np.pi) * np.exp(theta[:, _SIGMA]))
+    return np.asarray(np.hypot(_EDGE_STD, np.sqrt(2) * _SLOW_NOISE * noise / np.maximum(slope, 1)), np.float32)
 
 
 def _descend(
@@ -222,7 +176,7 @@ def _descend(
 
 
 def _start(
-    y: Float32s, valid: npt.NDArray[np.bool_], s: Float32s, expected: Float32s, prior: Prior
+    y: Float32s, valid: npt.NDArray[np.bool_], s: Float32s, expected: Float32s, prior: Priors
 ) -> tuple[Float32s, Float32s]:
     """Return first parameters and noise: background from the flanks, width from the missing light."""
     flank = valid & (np.abs(s) > expected[:, None] / 2 + 1.5)
@@ -236,12 +190,12 @@ def _start(
     missing = np.where(middle, np.maximum(background[:, None] - y, 0), 0).sum(axis=1)
     background = np.maximum(background, 1)
     seen = np.clip(dark[np.arange(len(y)), deepest] / background, 0.1, 1)
-    depth = np.sqrt(seen * prior.depth[0])
+    depth = np.sqrt(seen * prior.depth)
     theta = np.zeros((len(y), 6), np.float32)
     theta[:, _B0] = background
     theta[:, _C] = s[deepest] * np.where(expected > 8, 0, 1)
     theta[:, _W] = np.log(np.clip(missing / (depth * background), 0.2, 2 * expected + 2))
-    theta[:, _SIGMA], theta[:, _R] = np.log(prior.blur[0]), np.log(depth)
+    theta[:, _SIGMA], theta[:, _R] = np.log(prior.blur), np.log(depth)
     return theta, np.maximum(spread, 3).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import cv2
@@ -16,13 +16,17 @@ import numpy.typing as npt
 
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Floats, Ints
-from cracktool.measuring.profiles import Float32s, Prior, ProfileFit, fit_profiles, learn_prior
+from cracktool.measuring.learning import learn_prior, learn_priors
+from cracktool.measuring.priors import Float32s, Prior, Priors
+from cracktool.measuring.profiles import ProfileFit, fit_profiles
 
 _TILE = 256  # px; points of a tile are sampled together
 _REACHES = (11, 16, 26, 45, 80)  # samples to either side
 _TOGETHER = 300  # profiles that are worth a reach of their own
 _FLANK = 6.0  # px of background wanted on either side of the mask
-_LEARN = 200  # profiles that the photo's own prior is learnt from, at most
+_TURNS = 3
+_SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
+_LEARN = 400  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
 _Z95 = 1.959964
 
@@ -112,13 +116,14 @@ def measure_widths(
     normals: Floats,
     half_width: Floats,
     unsuited: npt.NDArray[np.uint8],
+    group: Ints,
     *,
     prior: Prior | None = None,
 ) -> Widths:
     """Measure widths at points of centre lines.
 
-    A profile is the mean of three lines side by side, 1 px apart. The prior is first narrowed by profiles of this photo
-    that show depth and blur by themselves, then all are fitted.
+    A profile is the mean of three lines side by side, 1 px apart. Some are fitted first: what they say together of depth
+    and blur, of the photo and of each crack, is the prior under which all are fitted.
 
     Args:
         photo: uint8 (H, W, 3) RGB or (H, W) grey; None for widths of the mask only. A memory map will do.
@@ -127,18 +132,19 @@ def measure_widths(
         normals: Unit vectors across the line, (N, 2).
         half_width: Of the mask around the points, px, (N,); how far profiles must reach.
         unsuited: `Verdict` codes of points that are not to be measured, uint8 (N,); 0 elsewhere.
+        group: Number of the crack that each point is of: its points tell its depth and blur together.
         prior: What is known of cracks before this photo is looked at.
     """
     prior = prior or Prior()
+    prior = replace(prior, blur=(math.hypot(prior.blur[0], _SMOOTHING), prior.blur[1]))
+    priors = prior.repeated(len(points))
     if photo is not None:
         few = np.unique(np.linspace(0, len(points) - 1, min(_LEARN, len(points))).astype(np.int64))
         few = few[unsuited[few] == Verdict.MEASURED]
-        fits = [fit for _, _, fit in _fits(photo, mask, points[few], normals[few], half_width[few], prior) if fit]
-        if fits:
-            prior = learn_prior(_joined(fits), prior)
+        prior, priors = _learnt(photo, mask, points[few], normals[few], half_width[few], prior, group[few], group)
     result = _empty(len(points))
     result.verdict[:] = unsuited
-    for sampled, section, fit in _fits(photo, mask, points, normals, half_width, prior):
+    for sampled, section, fit in _fits(photo, mask, points, normals, half_width, priors):
         result.mask_width[sampled.chosen], result.offset[sampled.chosen] = section.width, section.offset
         if fit:
             _judge(result, sampled, section, fit, 3 * math.sqrt(prior.correlation))
@@ -147,6 +153,32 @@ def measure_widths(
     untrue = result.verdict != Verdict.MEASURED
     result.width[untrue] = result.log_std[untrue] = np.nan
     return result
+
+
+def _learnt(
+    photo: Image,
+    mask: Mask,
+    points: Floats,
+    normals: Floats,
+    half_width: Floats,
+    prior: Prior,
+    group: Ints,
+    groups: Ints,
+) -> tuple[Prior, Priors]:
+    """Return what some profiles say of the photo and of each crack; `groups` are the cracks of all its points."""
+    fitted = prior.repeated(len(points))
+    priors = prior.repeated(len(groups))
+    for turn in range(_TURNS):
+        found = list(_fits(photo, mask, points, normals, half_width, fitted))
+        fits = [fit for _, _, fit in found if fit]
+        if not fits:
+            break
+        fit, order = _joined(fits), np.concatenate([each.chosen for each, _, _ in found])
+        if not turn:
+            prior = learn_prior(fit, prior)
+        priors = learn_priors(fit, fitted[order], prior, group[order], groups)
+        fitted = learn_priors(fit, fitted[order], prior, group[order], group)
+    return prior, priors
 
 
 def _empty(count: int) -> Widths:
@@ -159,16 +191,14 @@ def _joined(fits: list[ProfileFit]) -> ProfileFit:
 
 
 def _fits(
-    photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats, prior: Prior
+    photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats, priors: Priors
 ) -> Iterator[tuple[_Profiles, _Section, ProfileFit | None]]:
     for sampled in _sample(photo, mask, points, normals, half_width):
         section = _section(sampled)
         fit = None
         if photo is not None:
-            scaled = Prior(
-                depth=prior.depth, blur=(prior.blur[0] / sampled.step, prior.blur[1]), correlation=prior.correlation
-            )
-            fit = fit_profiles(sampled.grey, section.usable, section.width / sampled.step, prior=scaled)
+            own = priors[sampled.chosen].in_samples(sampled.step)
+            fit = fit_profiles(sampled.grey, section.usable, section.width / sampled.step, prior=own)
         yield sampled, section, fit
 
 
@@ -213,19 +243,20 @@ def _sample_tile(
     maps = (centre - low + shifts).astype(np.float32).reshape(3 * len(points), -1, 2)
     shape = (3, len(points), len(offsets))
 
-    def sampled(crop: npt.NDArray[np.uint8]) -> Float32s:
-        values = cv2.remap(
-            crop.astype(np.float32), maps[..., 1], maps[..., 0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+    def sampled(crop: npt.NDArray[np.float32], interpolation: int) -> Float32s:
+        values = cv2.remap(crop, maps[..., 1], maps[..., 0], interpolation, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(values.reshape(shape).mean(axis=0), np.float32)
 
-    share = sampled(mask[window].view(np.uint8))
+    share = sampled(mask[window].astype(np.float32), cv2.INTER_LINEAR)
     y, x = centre[..., 0], centre[..., 1]
     share[(y < -0.5) | (x < -0.5) | (y > mask.shape[0] - 0.5) | (x > mask.shape[1] - 0.5)] = -1
     if photo is None:
         return share, np.zeros((len(points), 0), np.float32)
     piece = photo[window]
-    return share, sampled(piece if piece.ndim == 2 else np.asarray(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY), np.uint8))
+    grey = np.asarray(piece if piece.ndim == 2 else cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY), np.float32)
+    # A line through pixels meets them at all phases. Linear interpolation blurs by the phase, which no one blur can
+    # describe; cubic does not, once the photo is smooth enough not to ring.
+    return share, sampled(np.asarray(cv2.GaussianBlur(grey, (5, 5), _SMOOTHING), np.float32), cv2.INTER_CUBIC)
 
 
 @dataclass(frozen=True, eq=False)

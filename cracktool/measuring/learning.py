@@ -1,0 +1,97 @@
+"""What the profiles of a photo say together of its cracks: a prior for the photo, a narrower one for each crack.
+
+Fits in, priors out. One profile of a narrow crack hardly tells its depth from its width; many of the same crack do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cracktool.measuring.priors import Float32s, Prior, Priors
+from cracktool.measuring.profiles import ProfileFit
+
+_LEAST = 8  # profiles of one crack that are worth a prior of their own
+_SHARED = 4.0  # profiles so near each other share about half of their noise
+_WITHIN = (0.15, 0.1)  # standard deviations of log blur and log depth along one crack, at least
+
+
+def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25) -> Prior:
+    """Return the prior narrowed by the profiles of the same photo that show depth and blur by themselves.
+
+    How far the texture's noise hangs together is learnt from what all fits leave over.
+
+    Args:
+        fit: Fits under `prior`.
+        prior: What was known before.
+        least: Fewer telling profiles than this leave a prior as it is.
+    """
+    prior = prior or Prior()
+    strong = fit.contrast > 8
+
+    def narrowed(value: Float32s, std: Float32s, before: tuple[float, float], floor: float) -> tuple[float, float]:
+        telling = np.log(value[strong & (std < before[1] / 2)])
+        if len(telling) < least:
+            return before
+        middle = float(np.median(telling))
+        spread = 1.48 * float(np.median(np.abs(telling - middle)))
+        return float(np.exp(middle)), min(float(np.hypot(spread, floor)), before[1])
+
+    correlation = prior.correlation
+    if len(fit.similarity) >= least:
+        # Noise of which each sample resembles the one before it, AR(1). The fit has taken a part of the likeness away:
+        # about the number of parameters over twice the number of samples.
+        alike = float(np.clip(fit.similarity.mean() + 0.12, 0.0, 0.75))
+        correlation = (1 + alike) / (1 - alike)
+    return Prior(
+        depth=narrowed(fit.depth, fit.depth_std, prior.depth, _WITHIN[1]),
+        blur=narrowed(fit.blur, fit.blur_std, prior.blur, _WITHIN[0]),
+        correlation=correlation,
+    )
+
+
+def learn_priors(
+    fit: ProfileFit, fitted: Priors, prior: Prior, group: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+) -> Priors:
+    """Return what is known of each crack: the photo's prior, and what the crack's own profiles say together.
+
+    Each fit's posterior of log blur and log depth is a normal distribution (Laplace). Divided by the prior it was made
+    under, it is what the profile itself says; these are multiplied with the photo's prior.
+
+    Args:
+        fit: Fits of some profiles.
+        fitted: What they were made under.
+        prior: What is known of the photo.
+        group: Number of the crack of each of these profiles.
+        groups: Number of the crack of each of the profiles that priors are wanted for, (N,).
+    """
+    good = fit.contrast > 3 * np.sqrt(prior.correlation)
+    said, place = _said(fit, fitted)
+    before = np.diag([prior.blur[1] ** -2, prior.depth[1] ** -2])
+    centre = np.log([prior.blur[0], prior.depth[0]])
+    result = prior.repeated(len(groups))
+    for number in np.unique(group[good]).tolist():
+        mine = good & (group == number)
+        if mine.sum() < _LEAST:
+            continue
+        precision = before + said[mine].sum(axis=0) / _SHARED
+        mean = np.linalg.solve(precision, before @ centre + place[mine].sum(axis=0) / _SHARED)
+        std = np.sqrt(np.diag(np.linalg.inv(precision)))
+        here = groups == number
+        result.blur[here], result.depth[here] = np.exp(mean)
+        result.blur_std[here] = min(np.hypot(std[0], _WITHIN[0]), prior.blur[1])
+        result.depth_std[here] = min(np.hypot(std[1], _WITHIN[1]), prior.depth[1])
+    return result
+
+
+def _said(fit: ProfileFit, prior: Priors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what profiles say of (log blur, log depth) without their priors: precisions and precisions times means."""
+    posterior = np.empty((len(fit.depth), 2, 2))
+    posterior[:, 0, 0], posterior[:, 1, 1] = fit.blur_std**2, fit.depth_std**2
+    posterior[:, 0, 1] = posterior[:, 1, 0] = fit.blur_depth
+    precision = np.linalg.inv(posterior)
+    before = np.zeros_like(precision)
+    before[:, 0, 0], before[:, 1, 1] = prior.blur_std**-2, prior.depth_std**-2
+    mean = np.log(np.column_stack([fit.blur, fit.depth]).astype(np.float64))
+    centre = np.log(np.column_stack([prior.blur, prior.depth]).astype(np.float64))
+    return precision - before, (precision @ mean[..., None] - before @ centre[..., None])[..., 0]

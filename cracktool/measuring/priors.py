@@ -1,0 +1,57 @@
+"""What is known of a photo's cracks before a profile is fitted: how deep they look and how blurred.
+
+Numbers only; how they are learnt from fits is said in `learning`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """What is known of the cracks of a photo.
+
+    The defaults hold for open cracks in daylight, in grey values as cameras write them (gamma included). The depth was
+    read off 979 measured profiles of concrete (Benz and Rodehorst 2021), where it is the same from 0.5 to 15 px.
+
+    Args:
+        depth: Relative depth r: median, and standard deviation of its logarithm. 1 is a black crack.
+        blur: sigma in px of lens, pixel and resampling together: median, and standard deviation of its logarithm.
+        correlation: How many neighbouring samples share one noise: texture is not white.
+    """
+
+    depth: tuple[float, float] = (0.85, 0.2)
+    blur: tuple[float, float] = (0.8, 0.4)
+    correlation: float = 2.0
+
+    def repeated(self, count: int) -> Priors:
+        """Return the same for each of so many profiles."""
+        values = np.array([*self.depth, *self.blur], np.float32)
+        return Priors(*np.repeat(values[:, None], count, axis=1), self.correlation)
+
+
+@dataclass(frozen=True)
+class Priors:
+    """What is known of the crack of each of N profiles, as in `Prior`; arrays float32 (N,)."""
+
+    depth: Float32s
+    depth_std: Float32s
+    blur: Float32s
+    blur_std: Float32s
+    correlation: float
+
+    def __getitem__(self, chosen: slice | npt.NDArray[np.int64]) -> Priors:
+        """Return those of some of the profiles."""
+        values = (each[chosen] for each in (self.depth, self.depth_std, self.blur, self.blur_std))
+        return Priors(*values, self.correlation)
+
+    def in_samples(self, step: float) -> Priors:
+        """Return the same where a sample is `step` px."""
+        blur = np.asarray(self.blur / step, np.float32)
+        return Priors(self.depth, self.depth_std, blur, self.blur_std, self.correlation)
