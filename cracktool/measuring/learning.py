@@ -12,7 +12,8 @@ from cracktool.measuring.priors import Float32s, Prior, Priors
 from cracktool.measuring.profiles import ProfileFit
 
 _LEAST = 8  # profiles of one crack that are worth a prior of their own
-_SHARED = 4.0  # profiles so near each other share about half of their noise
+_DECIDED = 0.5  # of the prior's standard deviation of log depth
+_SHARED = 16.0  # profiles so near each other share about half of their noise
 _WITHIN = (0.15, 0.1)  # standard deviations of log blur and log depth along one crack, at least
 
 
@@ -50,10 +51,22 @@ def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25)
     )
 
 
+def undecided(fit: ProfileFit, prior: Prior, group: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which profiles are of cracks that are too narrow to show their depth in one profile, (N,)."""
+    _, member = np.unique(group, return_inverse=True)
+    mean = np.bincount(member, fit.depth_std) / np.maximum(np.bincount(member), 1)
+    return np.asarray(mean[member] > _DECIDED * prior.depth[1], np.bool_)
+
+
 def learn_priors(
-    fit: ProfileFit, fitted: Priors, prior: Prior, group: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
-) -> Priors:
-    """Return what is known of each crack: the photo's prior, and what the crack's own profiles say together.
+    fit: ProfileFit,
+    fitted: Priors,
+    prior: Prior,
+    group: npt.NDArray[np.int64],
+    result: Priors,
+    groups: npt.NDArray[np.int64],
+) -> None:
+    """Write what is known of each crack: the photo's prior, and what the crack's own profiles say together.
 
     Each fit's posterior of log blur and log depth is a normal distribution (Laplace). Divided by the prior it was made
     under, it is what the profile itself says; these are multiplied with the photo's prior.
@@ -63,13 +76,13 @@ def learn_priors(
         fitted: What they were made under.
         prior: What is known of the photo.
         group: Number of the crack of each of these profiles.
-        groups: Number of the crack of each of the profiles that priors are wanted for, (N,).
+        result: Where it is written, for N profiles; cracks with too few profiles keep what is there.
+        groups: Number of the crack of each of these, (N,).
     """
     good = fit.contrast > 3 * np.sqrt(prior.correlation)
     said, place = _said(fit, fitted)
     before = np.diag([prior.blur[1] ** -2, prior.depth[1] ** -2])
     centre = np.log([prior.blur[0], prior.depth[0]])
-    result = prior.repeated(len(groups))
     for number in np.unique(group[good]).tolist():
         mine = good & (group == number)
         if mine.sum() < _LEAST:
@@ -81,7 +94,6 @@ def learn_priors(
         result.blur[here], result.depth[here] = np.exp(mean)
         result.blur_std[here] = min(np.hypot(std[0], _WITHIN[0]), prior.blur[1])
         result.depth_std[here] = min(np.hypot(std[1], _WITHIN[1]), prior.depth[1])
-    return result
 
 
 def _said(fit: ProfileFit, prior: Priors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -20,6 +20,7 @@ from cracktool.measuring.skeleton import Skeleton, thin
 _SMOOTHING = 2.0  # px: takes the staircase out of a line of any direction
 _SMOOTHING_SHARE = 0.35  # of the half width: the skeleton of a wide crack follows its ragged edges
 _BLUNT = 0.6  # half width over distance from the tip: towards a corner it grows by 0.7, along a wedge by less
+_APART = 0.35  # half widths; nearer points of a wide crack tell nothing new
 _HAIRLINE = 2.5  # px; shorter cuts would leave more to a straight guess than the skeleton is wrong by
 
 
@@ -49,7 +50,7 @@ def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) 
         mask: bool (H, W), True on crack; a memory map will do.
         components: Its parts.
         keep: Which parts are wanted, bool (count,).
-        spacing: Distance of points in px.
+        spacing: Distance of points in px; those of wide cracks lie a sixth of the width apart.
     """
     lines: list[Line] = []
     loops: dict[int, int] = {}
@@ -65,7 +66,7 @@ def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) 
                 lines.append(Line(part, points, half_width, (nodes[0], nodes[1]), free))
     _reach_tips(lines, components)
     for line in lines:
-        even = resample(line.points, spacing)
+        even = resample(line.points, max(spacing, _APART * float(np.median(line.half_width))))
         at = np.linspace(0, len(line.half_width) - 1, len(even))
         line.half_width = np.interp(at, np.arange(len(line.half_width)), line.half_width)
         line.points = even

@@ -51,7 +51,7 @@ def measure(
         severity: Classes of widths; used where there is a scale.
         bridge: Widest gap in px between ends that face each other; 0 bridges none.
         min_length: Parts whose box has a shorter diagonal, px, are counted as specks and not listed.
-        spacing: Distance in px of the points at which widths are measured.
+        spacing: Distance in px of the points at which widths are measured; in wide cracks a sixth of the width.
         reference: Direction of the road or wall in degrees, 0 along the rows, 90 upright.
 
     Raises:

@@ -60,6 +60,10 @@ class ProfileFit:
     noise: Float32s
     similarity: Float32s
 
+    def __getitem__(self, chosen: npt.NDArray[np.bool_]) -> ProfileFit:
+        """Return the fits of some of the profiles."""
+        return ProfileFit(*(each[chosen] for each in vars(self).values()))
+
     @property
     def contrast(self) -> Float32s:
         """Missing light over its noise: how many standard deviations the dark line stands out."""

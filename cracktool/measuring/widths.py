@@ -16,17 +16,17 @@ import numpy.typing as npt
 
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Floats, Ints
-from cracktool.measuring.learning import learn_prior, learn_priors
+from cracktool.measuring.learning import learn_prior, learn_priors, undecided
 from cracktool.measuring.priors import Float32s, Prior, Priors
 from cracktool.measuring.profiles import ProfileFit, fit_profiles
 
 _TILE = 256  # px; points of a tile are sampled together
-_REACHES = (11, 16, 26, 45, 80)  # samples to either side
+_REACHES = (11, 16, 20)  # samples to either side; longer profiles have wider steps
 _TOGETHER = 300  # profiles that are worth a reach of their own
 _FLANK = 6.0  # px of background wanted on either side of the mask
 _TURNS = 3
 _SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
-_LEARN = 400  # profiles that the photo's own prior is learnt from, at most
+_LEARN = 240  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
 _Z95 = 1.959964
 
@@ -122,8 +122,8 @@ def measure_widths(
 ) -> Widths:
     """Measure widths at points of centre lines.
 
-    A profile is the mean of three lines side by side, 1 px apart. Some are fitted first: what they say together of depth
-    and blur, of the photo and of each crack, is the prior under which all are fitted.
+    A profile is the mean of three lines side by side, 1 px apart. Some are fitted first: what they say together of
+    depth and blur, of the photo and of each crack, is the prior under which all are fitted.
 
     Args:
         photo: uint8 (H, W, 3) RGB or (H, W) grey; None for widths of the mask only. A memory map will do.
@@ -166,18 +166,23 @@ def _learnt(
     groups: Ints,
 ) -> tuple[Prior, Priors]:
     """Return what some profiles say of the photo and of each crack; `groups` are the cracks of all its points."""
-    fitted = prior.repeated(len(points))
     priors = prior.repeated(len(groups))
+    fitted = prior.repeated(len(points))
+    open_ = np.arange(len(points))
     for turn in range(_TURNS):
-        found = list(_fits(photo, mask, points, normals, half_width, fitted))
+        found = list(_fits(photo, mask, points[open_], normals[open_], half_width[open_], fitted[open_]))
         fits = [fit for _, _, fit in found if fit]
         if not fits:
             break
-        fit, order = _joined(fits), np.concatenate([each.chosen for each, _, _ in found])
+        fit, order = _joined(fits), open_[np.concatenate([each.chosen for each, _, _ in found])]
         if not turn:
             prior = learn_prior(fit, prior)
-        priors = learn_priors(fit, fitted[order], prior, group[order], groups)
-        fitted = learn_priors(fit, fitted[order], prior, group[order], group)
+            priors = prior.repeated(len(groups))
+        unsure = undecided(fit, prior, group[order])
+        fit, order = fit[unsure], order[unsure]
+        learn_priors(fit, fitted[order], prior, group[order], priors, groups)
+        learn_priors(fit, fitted[order], prior, group[order], fitted, group)
+        open_ = np.sort(order)
     return prior, priors
 
 
