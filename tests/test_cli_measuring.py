@@ -1,0 +1,68 @@
+"""`crack infer --measure` from end to end: tables beside the masks, scales, mask folders, wrong options."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from measured import make_pair, photo_and_mask, save_photo
+
+
+def crack(*words, cwd):
+    command = [sys.executable, "-m", "cracktool", "infer", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_photos_become_tables_and_a_page(tmp_path):
+    save_photo(tmp_path / "photos" / "a.png", photo_and_mask(width=8.0)[0])
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    words = ("photos", "-o", "out", "--mm-per-px", "0.5", "--severity", "aci224r", "--report", "--json", "-q")
+    result = crack(*words, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [line for line in result.stderr.splitlines() if "b.png" in line]
+    first, *paths = result.stdout.splitlines()
+    assert json.loads(first)["measured"]["cracks"] == 1
+    assert paths == [
+        f"out/{name}" for name in ("cracks.csv", "photos.csv", "cracks.jsonl", "photos.jsonl", "report.html")
+    ]
+    with (tmp_path / "out" / "cracks.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["length_mm"]) == pytest.approx(60, rel=0.1)
+    assert float(row["width_median_mm"]) == pytest.approx(4, abs=0.4)
+    assert row["severity"] == "above 0.41 mm"
+
+
+def test_masks_that_are_there_are_measured(tmp_path):
+    make_pair(tmp_path, "a")
+    (tmp_path / "masks" / "lonely.png").write_bytes((tmp_path / "masks" / "a.png").read_bytes())
+    result = crack("photos", "--masks", "masks", "-o", "out", "--measure", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "crack: masks/lonely.png: there is no photo for this mask (or measure the masks without photos)\n"
+    )
+    alone = crack("--masks", "masks", "-o", "alone", "-f", "points", cwd=tmp_path)
+    assert alone.returncode == 0
+    assert "masks/a.png, masks/lonely.png: no photo: widths are those of the mask" in alone.stderr
+    assert (tmp_path / "alone" / "points.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--mm-per-px", "0"), "a scale of 0 mm per px is not possible"),
+        (("--distance", "x"), "a distance of nan mm is not possible"),
+        (("--severity", "en1992"), "did you mean en1992-1-1?"),
+        (("--format", "shp"), "there is no format 'shp'"),
+        (("--measure", "-o", "-"), "measuring writes tables into a folder"),
+        (("--masks", "photos", "--tta"), "--masks measures masks that are there"),
+    ],
+)
+def test_wrong_options_are_told_before_any_work(tmp_path, words, reason):
+    save_photo(tmp_path / "photos" / "a.png", np.full((40, 40), 150, np.uint8))
+    result = crack("photos", *words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "masks").exists()
