@@ -31,7 +31,7 @@ def write_labelme(path: Path, record: PhotoRecord) -> None:
         OutputError: It cannot be written.
     """
     photo = str(record.row["photo"])
-    content = {
+    content: dict[str, object] = {
         "version": "5.5.0",
         "flags": {},
         "shapes": [_labelme_shape(outline) for outline in _outlines(record)[1]],

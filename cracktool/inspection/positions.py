@@ -76,7 +76,7 @@ def _degrees(gps: Mapping[int, Any], value: int, side: int, negative: str, limit
     if degrees > limit:
         return None
     sign = -1 if str(gps.get(side, "")).strip("\0 ").upper() == negative else 1
-    return round(sign * degrees, 8)
+    return float(round(sign * degrees, 8))
 
 
 def _number(value: Any) -> float | None:

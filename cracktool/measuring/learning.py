@@ -106,4 +106,5 @@ def _said(fit: ProfileFit, prior: Priors) -> tuple[npt.NDArray[np.float64], npt.
     before[:, 0, 0], before[:, 1, 1] = prior.blur_std**-2, prior.depth_std**-2
     mean = np.log(np.column_stack([fit.blur, fit.depth]).astype(np.float64))
     centre = np.log(np.column_stack([prior.blur, prior.depth]).astype(np.float64))
-    return precision - before, (precision @ mean[..., None] - before @ centre[..., None])[..., 0]
+    placed = (precision @ mean[..., None] - before @ centre[..., None])[..., 0]
+    return np.asarray(precision - before, np.float64), np.asarray(placed, np.float64)

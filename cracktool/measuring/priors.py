@@ -32,8 +32,8 @@ class Prior:
 
     def repeated(self, count: int) -> Priors:
         """Return the same for each of so many profiles."""
-        values = np.array([*self.depth, *self.blur], np.float32)
-        return Priors(*np.repeat(values[:, None], count, axis=1), self.correlation)
+        depth, depth_std, blur, blur_std = (np.full(count, each, np.float32) for each in (*self.depth, *self.blur))
+        return Priors(depth, depth_std, blur, blur_std, self.correlation)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Priors:
 
     def __getitem__(self, chosen: slice | npt.NDArray[np.int64]) -> Priors:
         """Return those of some of the profiles."""
-        values = (each[chosen] for each in (self.depth, self.depth_std, self.blur, self.blur_std))
-        return Priors(*values, self.correlation)
+        depth, depth_std = self.depth[chosen], self.depth_std[chosen]
+        return Priors(depth, depth_std, self.blur[chosen], self.blur_std[chosen], self.correlation)
 
     def in_samples(self, step: float) -> Priors:
         """Return the same where a sample is `step` px."""
