@@ -182,6 +182,13 @@ def test_deepsegmentor_without_crack():
     assert all(math.isnan(value) for value in scores("deepsegmentor", NOTHING).values())
 
 
+def test_deepsegmentor_without_a_hit_has_no_f():
+    found = scores("deepsegmentor", (row(255, 0, 0), truth(".#.")))
+    assert math.isnan(found["F"])
+    assert math.isnan(found["bT"])
+    assert found["OIS"] == 0
+
+
 # tut
 
 
@@ -237,10 +244,11 @@ def test_tut_takes_a_doubtful_map_for_crack_all_over():
     assert (found["P"], found["R"]) == (0.5, 1)
 
 
-@pytest.mark.parametrize(("line", "pixels"), [(1024, 0), (1025, 512)])
-def test_tut_resizes_the_truth_and_may_lose_a_thin_line(line, pixels):
-    true = picture((2048, 2048), np.s_[line]) > 0
-    assert PROTOCOLS["tut"].measure(np.zeros((2048, 2048), np.uint8), true).crack.sum() == pixels
+@pytest.mark.parametrize(("height", "line", "rows"), [(2048, 1024, 0), (2048, 1025, 1), (528, 16, 2)])
+def test_tut_resizes_the_truth_and_loses_or_thickens_a_thin_line(height, line, rows):
+    """Of 2048 rows 1 and 2 of each four count, by 0.59 each; of 528, row 16 lies 0.52 off two rows: 0.57 each."""
+    true = picture((height, 700), np.s_[line]) > 0
+    assert PROTOCOLS["tut"].measure(np.zeros((height, 700), np.uint8), true).crack.sum() == 512 * rows
 
 
 # csbsr
@@ -374,9 +382,9 @@ def test_fphbn_sweeps_thresholds():
 
 
 def test_fphbn_charges_a_crack_free_image_to_ois_and_aiu():
-    line, faint = picture((300, 400), LINE), picture((300, 400), LINE, 26)
+    line, faint = picture((300, 400), LINE), picture((300, 400), LINE, 1)  # 1 / 255 reaches the threshold 0.0001
     found = scores("fphbn", (line, line > 0), (faint, np.zeros((300, 400), bool)))
-    assert found["ODS"] == 1  # above 0.1 nothing is wrong
+    assert found["ODS"] == 1  # at the next one nothing is wrong
     assert found["OIS"] == pytest.approx(2 / 3)  # 80 matched, 160 predicted, 80 true
     assert found["AIU"] == 0.5
     empty = np.zeros((300, 400), np.uint8)
