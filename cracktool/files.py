@@ -9,6 +9,7 @@ import contextlib
 import errno
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -37,27 +38,54 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """
     # Not tempfile: its files are private, and the rights that a new file should have (the umask) can only be asked for
     # by changing them, for all threads at once.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, ending: str = "") -> Iterator[Path]:
+    """Give a name beside `path` for a library to write; what is there becomes `path` when the block ends well.
+
+    What was written may be a folder too; then a folder that is there is put aside and removed after the exchange.
+
+    Args:
+        path: The name in the end.
+        ending: Of the name until then, for libraries that go by it.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full; nothing is left behind.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part{ending}")
     try:
         try:
-            with _create(temporary) as file:
-                yield file
-            temporary.replace(path)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _exchange(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            _remove(temporary)
             raise
     except OSError as error:
         remedy = "make room and run the same again" if error.errno in _FULL else ""
         raise OutputError(f"cannot be written: {error.strerror or error}", path=path, remedy=remedy) from error
 
 
-def _create(path: Path) -> BinaryIO:
-    try:
-        return path.open("xb")
-    except FileNotFoundError:  # seldom: asking for the folder first would cost as much as opening the file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
+def _exchange(temporary: Path, path: Path) -> None:
+    if not (temporary.is_dir() and path.is_dir()):
+        temporary.replace(path)
+        return
+    old = path.with_name(f".{secrets.token_hex(8)}.part")  # a folder can only take the name of an empty one
+    path.replace(old)
+    temporary.replace(path)
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -67,4 +95,4 @@ def leftovers(folder: Path) -> list[Path]:
         >>> leftovers(Path("empty"))
         []
     """
-    return [path for path in folder.rglob(".*.part") if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name)]
+    return [path for path in folder.rglob(".*.part*") if re.fullmatch(r"\.[0-9a-f]{16}\.part(\.\w+)?", path.name)]

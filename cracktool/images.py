@@ -27,10 +27,15 @@ from cracktool.files import replace_file
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm"})
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".heic", ".heif"}
+)
+MAX_PIXELS = 2**28  # 805 MB of RGB; a file of a few kB may claim to be larger
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "GIF")  # not those that start other programs
-_MAX_PIXELS = 2**30  # as OpenCV's own limit; a file of a few kB may claim to be larger
+_OPENCV_PIXELS = 2**30  # its own limit
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_HALF_PICTURES = 0b101  # bits of a TIFF page's kind: a smaller copy of another page, or its transparency
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"} | {
     6: "ROTATE_270",
     7: "TRANSVERSE",
@@ -41,25 +46,45 @@ _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pi
 _AGAIN = "copy it again from its origin"
 
 
-def read_image(source: str | Path | bytes) -> Image:
+def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a picture as uint8 RGB (height, width, 3), turned upright as its EXIF orientation says.
 
     16-bit pictures keep their upper 8 bits, grey and palette become RGB, transparency is laid on white.
 
     Args:
         source: A file, or the bytes of one.
+        page: Which picture of a file with several, such as a multi-page TIFF; one of `read_pages`.
+        max_pixels: More are refused before they are decoded: a file of a few kB can claim to hold gigabytes.
 
     Raises:
-        InputError: The file is missing, unreadable, empty, cut short, or not a picture.
+        InputError: The file is missing, unreadable, empty, cut short, too large, or not a picture.
 
     Example:
         >>> read_image("examples/photos/pavement.jpg").shape
         (1200, 1600, 3)
     """
     data, name = _read_bytes(source)
-    if _suits_opencv(data):
+    pixels = _opencv_pixels(data)
+    _refuse_more(pixels, max_pixels, name)
+    if 0 < pixels <= _OPENCV_PIXELS:
         return _decode_opencv(data, name, cv2.IMREAD_COLOR_RGB)
-    return _decode_pillow(data, name, "RGB")
+    return _decode_pillow(data, name, "RGB", page, max_pixels)
+
+
+def read_pages(path: Path) -> tuple[int, ...]:
+    """Return which pages of a file are pictures of their own: (0,) for most, more for a multi-page TIFF or a GIF.
+
+    Smaller copies of a page, which a cloud-optimised GeoTIFF is full of, are passed over.
+
+    Raises:
+        InputError: The file is missing, unreadable, or not a picture.
+    """
+    try:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_FORMATS) as picture:
+            pages = range(getattr(picture, "n_frames", 1))
+            return tuple(page for page in pages if len(pages) == 1 or _is_whole(picture, page)) or (0,)
+    except _DAMAGE as error:
+        raise InputError("not a picture, or damaged", path=path, remedy=_AGAIN) from error
 
 
 def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
@@ -80,7 +105,7 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
     data, name = _read_bytes(source)
     if _is_plain_grey_png(data):
         return _decode_opencv(data, name, cv2.IMREAD_GRAYSCALE)  # the same values in two thirds of the time
-    return _decode_pillow(data, name, "L")
+    return _decode_pillow(data, name, "L", 0, MAX_PIXELS)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -306,14 +331,28 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = stop + 4
 
 
-def _suits_opencv(data: bytes) -> bool:
+def _opencv_pixels(data: bytes) -> int:
+    """Return how many pixels a picture that OpenCV reads rightly claims to have; 0 for any other."""
     if data.startswith(_JPEG):
-        components = [data[at + 9 : at + 10] for marker, at in _jpeg_segments(data) if marker in _FRAME_MARKERS]
-        return components[:1] != [b"\4"]  # CMYK and YCCK: OpenCV guesses the inversion
+        frame = next((at for marker, at in _jpeg_segments(data) if marker in _FRAME_MARKERS), len(data))
+        height, width, components = struct.unpack(">HHB", data[frame + 5 : frame + 10].ljust(5, b"\0"))
+        return 0 if components == 4 else height * width  # CMYK and YCCK: OpenCV guesses the inversion
     if data.startswith(_PNG):
         see_through = data[25:26] in (b"\4", b"\6") or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
-        return not see_through
-    return False
+        height, width = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
+        return 0 if see_through else height * width
+    return 0
+
+
+def _refuse_more(pixels: int, most: int, name: str) -> None:
+    if pixels > most:
+        reason = f"{pixels / 1e6:.0f} megapixels are more than the limit of {most / 1e6:.0f}"
+        raise InputError(reason, path=name, remedy="raise it with --max-megapixels if the picture is no trap")
+
+
+def _is_whole(picture: PillowImage.Image, page: int) -> bool:
+    picture.seek(page)
+    return not int(getattr(picture, "tag_v2", {}).get(254, 0)) & _HALF_PICTURES
 
 
 def _is_plain_grey_png(data: bytes) -> bool:
@@ -331,17 +370,31 @@ def _decode_opencv(data: bytes, name: str, mode: int) -> npt.NDArray[np.uint8]:
     return picture  # type: ignore[return-value]
 
 
-def _decode_pillow(data: bytes, name: str, mode: str) -> npt.NDArray[np.uint8]:
+def _decode_pillow(data: bytes, name: str, mode: str, page: int, max_pixels: int) -> npt.NDArray[np.uint8]:
+    formats: tuple[str, ...] = _FORMATS
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        _register_heif(name)
+        formats = ("HEIF",)
     try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise InputError(
-                    f"{picture.width}x{picture.height} px are too many", path=name, remedy="cut it into parts"
-                )
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(io.BytesIO(data), formats=formats) as picture:
+            if page:
+                picture.seek(page)
+            _refuse_more(picture.width * picture.height, max_pixels, name)
             return np.array(_to_eight_bits(_upright(picture), mode))
+    except EOFError as error:
+        raise InputError(f"it has no page {page}", path=name) from error
     except _DAMAGE as error:
         reason = "the file is cut short" if "truncated" in str(error) else "not a picture, or damaged"
         raise InputError(reason, path=name, remedy=_AGAIN) from error
+
+
+def _register_heif(name: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        reason = "HEIC photos need the plug-in pillow-heif"
+        raise InputError(reason, path=name, remedy="pip install 'cracktool[heic]'") from error
+    register_heif_opener()
 
 
 class _PillowLimit:

@@ -1,6 +1,7 @@
 """The command line as its users meet it: options, lines, exit codes."""
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -169,9 +170,26 @@ def test_finished_work_is_kept_and_foreign_files_are_refused(crack, photos, tmp_
 
 
 def test_dry_run_writes_nothing(crack, photos, tmp_path):
-    code, printed, _ = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")
+    code, printed, err = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")
     assert (code, len(printed.splitlines())) == (0, 2)
+    assert re.search(r"2 photos, 0\.0 megapixels, \d+ tiles: about \d+ s and \d\.\d GB of memory", err)
     assert not (tmp_path / "masks").exists()
+
+
+def test_shards_share_the_work(crack, photos, tmp_path):
+    for number in range(6):
+        (photos / f"more{number}.jpg").write_bytes((photos / "one.jpg").read_bytes())
+    whole = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")[1].split()
+    parts = [crack("infer", photos, "-o", tmp_path / "masks", "--shard", f"{part}/3")[1].split() for part in (1, 2, 3)]
+    assert sorted(path for part in parts for path in part) == sorted(whole)
+    assert all(part for part in parts)
+    assert len(list((tmp_path / "masks").glob("crack-infer.*-of-3.jsonl"))) == 3
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "masks").rglob("*.png")}
+    assert crack("infer", photos, "-o", tmp_path / "masks")[0] == 0  # the parts' work is known
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "masks").rglob("*.png")} == stamps
+    code, _, err = crack("infer", photos, "-o", tmp_path / "masks", "--shard", "4/3")
+    assert code == 2
+    assert "not of the form i/n" in err
 
 
 def test_inputs_from_a_list(crack, photos, tmp_path):
@@ -211,6 +229,11 @@ def test_an_interrupt_leaves_with_130(photos, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in errors
+    assert b"finishing the photos under way" in errors
+    assert b"the same command goes on" in errors
+    assert not list((tmp_path / "masks").glob(".*"))
+    journal = (tmp_path / "masks" / "crack-infer.jsonl").read_text().splitlines()
+    assert len(journal) == len(list((tmp_path / "masks").rglob("*.png"))) < 200
     for mask in (tmp_path / "masks").glob("*.png"):
         read_image(mask)  # whole
 

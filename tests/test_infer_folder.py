@@ -31,7 +31,7 @@ from cracktool.inference import (
     infer_bytes,
     infer_folder,
 )
-from cracktool.inference.journal import FILE_NAME, Journal
+from cracktool.inference.journal import FAILURES_NAME, FILE_NAME, Journal
 from cracktool.inference.torch_network import TorchMemory
 
 
@@ -152,6 +152,7 @@ def test_an_output_folder_that_is_a_file(tmp_path):
 
 def test_all_outputs(tmp_path):
     pixels = np.full((90, 120, 3), 90, np.uint8)
+    pixels[::2, ::2] += 1  # what is of one colour is passed over
     pixels[:, 50] = 255  # a hairline
     photo = save(tmp_path / "in" / "x.png", pixels)
     (done,) = run([photo], tmp_path / "out", probs=True, overlay=True)
@@ -365,7 +366,7 @@ def test_a_full_disk_fails_that_photo_and_damages_nothing(tmp_path, monkeypatch)
     assert kinds(results) == [Done, Failed, Done]
     assert "b.png: cannot be written: No space left on device" in str(results[1].error)
     assert (out / "b.png").read_bytes() == before
-    assert tree(out) == ["a.png", "b.png", "c.png", FILE_NAME]
+    assert tree(out) == ["a.png", "b.png", "c.png", FAILURES_NAME, FILE_NAME]
 
 
 def test_a_failing_writer_does_not_stall_a_long_photo(tmp_path):

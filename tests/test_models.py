@@ -3,10 +3,13 @@
 import json
 import runpy
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+import timm
 import torch
 from networks import picture
 from torch import nn
@@ -253,17 +256,17 @@ def test_describe_is_a_row_of_the_listing():
 
 
 def test_encoders_that_must_be_built_with_values(monkeypatch):
-    real = encoder.timm.create_model
+    real = timm.create_model
 
     def create(*names, **more):
         if torch.empty(0).is_meta:
             raise NotImplementedError("Cannot copy out of meta tensor")
         return real(*names, **more)
 
-    monkeypatch.setattr(encoder.timm, "create_model", create)
+    monkeypatch.setattr(timm, "create_model", create)
     encoder._stages_up_to.cache_clear()
     before = torch.get_rng_state()
-    assert without_memory(lambda: build_model("unet_regnetx_002")).stride == 32
+    assert without_memory(lambda: build_model("unet_regnetx_004")).stride == 32
     assert torch.equal(torch.get_rng_state(), before)
     encoder._stages_up_to.cache_clear()
 
@@ -294,13 +297,13 @@ def test_pretrained_weights_offline_are_refused_at_once(monkeypatch, tmp_path, c
 
 def test_pretrained_weights_are_asked_for_only_when_wanted(monkeypatch):
     asked = []
-    real = encoder.timm.create_model
+    real = timm.create_model
 
     def create(name, pretrained=False, **more):
         asked.append(pretrained)
         return real(name, **more)
 
-    monkeypatch.setattr(encoder.timm, "create_model", create)
+    monkeypatch.setattr(timm, "create_model", create)
     monkeypatch.setattr(encoder, "_refuse_offline", lambda name: None)
     build_model("unet_resnet18")
     assert asked[-1] is False
@@ -331,3 +334,29 @@ def test_parity_with_segmentation_models(shared, fixture, name, unused):
         with torch.no_grad():
             logits = model.to(dtype)(x.to(dtype)).numpy()
         assert np.abs(logits - reference).max() / reference.std() <= tolerance
+
+
+@pytest.mark.parametrize("max_stride", [8, 32])
+def test_the_encoder_that_ships_is_timms(max_stride):
+    ours = encoder.build_encoder("regnetx_002", max_stride=max_stride).eval()
+    theirs = timm.create_model("regnetx_002", features_only=True, out_indices=range(len(ours.strides))).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    spread = [
+        [float(value.float().std(unbiased=False)) for value in each.state_dict().values()] for each in (ours, theirs)
+    ]
+    assert spread[0] == pytest.approx(spread[1], rel=0.3, abs=1e-6)  # started by the same law
+    ours.load_state_dict(theirs.state_dict())
+    x = picture(70, 99)
+    with torch.inference_mode():
+        for mine, other in zip(ours(x), theirs(x), strict=True):
+            assert torch.equal(mine, other)
+    assert encoder.encoder_strides(ours) == encoder.encoder_strides(theirs)
+    assert encoder.encoder_channels(ours) == encoder.encoder_channels(theirs)
+
+
+def test_the_weights_that_ship_load_without_timm():
+    code = "import sys; from cracktool.inference import load_predictor; load_predictor(device='cpu')"
+    code += "; print(sorted({'timm', 'torchvision', 'scipy', 'skimage', 'matplotlib'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,12 +25,14 @@ from cracktool.cli.measuring import (
     measuring,
 )
 from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, Weights, build_predictor
-from cracktool.cli.screen import finish, print_data, progress_bar, stdout, warn
+from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
 from cracktool.errors import CrackError, UsageError
 
 if TYPE_CHECKING:
     from cracktool.inference import Predictor, Result
     from cracktool.inspection.schema import Row
+
+_MEGAPIXELS = 268.0
 
 
 def infer(
@@ -66,13 +68,25 @@ def infer(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run; refuse other settings.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do every photo again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and what it costs.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts, on one of N machines.")
+    ] = None,
+    ray: Annotated[int, typer.Option(min=0, help="Work by this many processes of a Ray cluster; 0 for without.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, run every n-th frame.")] = 1,
+    smooth: Annotated[
+        float, typer.Option(help="Of a video, what the past counts at each frame, from 0 to below 1.")
+    ] = 0.0,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Refuse larger photos, lest a small file fill the memory.")
+    ] = _MEGAPIXELS,
+    timeout: Annotated[float, typer.Option(help="Seconds that a file which gives no answer is waited for.")] = 300,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Find the cracks in photos and write a mask for each.
+    """Find the cracks in photos and videos and write a mask for each.
 
     A mask is a PNG of the photo's size, 255 on crack, at the same sub-folder and stem. What is finished already is
     not done again. Prints the path of each mask. With --measure, or any option of it, tables say how long and how wide
@@ -80,7 +94,16 @@ def infer(
 
     Example: crack infer examples/photos -o masks --overlay
     """
-    from cracktool.inference import Failed, FolderOptions, infer_folder
+    from cracktool.inference import (
+        Failed,
+        FolderOptions,
+        Planned,
+        estimate,
+        infer_folder,
+        infer_ray,
+        interruptible,
+        parse_shard,
+    )
 
     names = [*(inputs or []), *_listed(files_from)]
     measured = measuring(
@@ -102,18 +125,32 @@ def infer(
         return
     if not names:
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
-    predictor = build_predictor(
-        weights, device, quiet, model=model, dtype=dtype, tile=tile, overlap=overlap,
-        batch_size=batch_size, threshold=threshold, tta=tta,
-    )  # fmt: skip
+    load: dict[str, Any] = {
+        "model": model, "dtype": dtype, "tile": tile, "overlap": overlap, "batch_size": batch_size,
+        "threshold": threshold, "tta": tta, "timeout": timeout,
+    }  # fmt: skip
+    predictor = build_predictor(weights, device, quiet, **load)
     if "-" in (out, *names):
         _infer_one(predictor, names, out)
         return
-    options = FolderOptions(probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run)
+    options = FolderOptions(
+        probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run,
+        shard=None if shard is None else parse_shard(shard),
+        every=every, smooth=smooth, max_pixels=round(1e6 * max_megapixels),
+    )  # fmt: skip
     failures: list[CrackError] = []
-    with progress_bar(quiet, desc="infer", unit=" photos") as bar:
-        for result, row in _results(infer_folder(predictor, names, Path(out), options), measured):
+    planned: list[Planned] = []
+    with progress_bar(quiet, desc="infer", unit=" photos") as bar, interruptible(_say_stopping) as stop:
+        if ray:
+            file = weights.absolute() if weights is not None and weights.exists() else weights
+            load |= {"weights": file, "device": device}
+            results = infer_ray(predictor, load, names, Path(out), options, workers=ray, stop=stop)
+        else:
+            results = infer_folder(predictor, names, Path(out), options, stop=stop)
+        for result, row in _results(results, measured):
             bar.update()
+            if isinstance(result, Planned):
+                planned.append(result)
             if isinstance(result, Failed):
                 failures.append(result.error)
             elif json_:
@@ -121,8 +158,16 @@ def infer(
                 print_data(json.dumps(line | ({"measured": row} if row else {}), default=str))
             else:
                 print_data(result.outputs[0])
+    if planned and not quiet:
+        tell(str(estimate(predictor, planned)))
     warn(predictor.warnings)
-    finish([*failures, *(measured.finish() if measured else [])])
+    if stop.is_set():
+        tell("crack: interrupted; the same command goes on with what is missing")
+    finish([*failures, *(measured.finish() if measured else [])], 130 if stop.is_set() else 0)
+
+
+def _say_stopping() -> None:
+    tell("crack: finishing the photos under way; Ctrl-C again stops at once")
 
 
 def _results(results: Iterable[Result], measured: Measuring | None) -> Iterable[tuple[Result, Row | None]]:

@@ -59,13 +59,13 @@ def warn(lines: Iterable[str]) -> None:
         tell(f"crack: warning: {line}")
 
 
-def finish(failures: Iterable[CrackError]) -> None:
-    """Print one line for each failure, and leave with exit code 1 if there is any."""
+def finish(failures: Iterable[CrackError], code: int = 0) -> None:
+    """Print one line for each failure, and leave with `code`, or with 1 where that is 0 and there is any failure."""
     lines = [f"crack: {error}" for error in failures]
     for line in lines:
         tell(line)
-    if lines:
-        raise typer.Exit(1)
+    if lines or code:
+        raise typer.Exit(code or 1)
 
 
 def print_table(rows: Sequence[Sequence[str]], file: TextIO) -> None:

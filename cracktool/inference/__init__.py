@@ -1,23 +1,27 @@
 """Inference: photos of any size, one or many, to probabilities and masks.
 
-`network` finds who runs the weights on tiles, `engine` makes photos into tiles and back, `folder` writes the results.
+`network` finds who runs the weights on tiles, `engine` makes photos into tiles and back, `folder` writes the results;
+`videos` and `rasters` read and write what is no plain photo.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from cracktool.inference.engine import Predictor
+from cracktool.inference.estimate import Estimate, estimate
 from cracktool.inference.events import Band, Broken, Event, Finished, Opened
 from cracktool.inference.folder import FolderOptions, Planned, Result, Skipped, infer_bytes, infer_folder
+from cracktool.inference.inputs import parse_shard
+from cracktool.inference.interruption import interruptible
+from cracktool.inference.loading import load_predictor
 from cracktool.inference.network import Network, load_network
+from cracktool.inference.scale_out import infer_ray
 from cracktool.inference.writing import Done, Failed
 
 __all__ = [
     "Band",
     "Broken",
     "Done",
+    "Estimate",
     "Event",
     "Failed",
     "Finished",
@@ -28,38 +32,12 @@ __all__ = [
     "Predictor",
     "Result",
     "Skipped",
+    "estimate",
     "infer_bytes",
     "infer_folder",
+    "infer_ray",
+    "interruptible",
     "load_network",
     "load_predictor",
+    "parse_shard",
 ]
-
-
-def load_predictor(
-    weights: str | Path | None = None,
-    *,
-    model: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    **settings: Any,
-) -> Predictor:
-    """Load weights and make them ready to take photos.
-
-    Args:
-        weights: An .onnx, .xml or .pt2 file of ``crack export``, or whatever `cracktool.weights.load_weights` takes;
-            None for the weights that ship.
-        model: The model that the caller expects, to be refused when the weights are of another; needed for an
-            authors' file, which does not say its own.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        dtype: auto, float32, bfloat16 or float16.
-        settings: Keyword arguments of `Predictor`, such as ``tile`` and ``threshold``.
-
-    Raises:
-        WeightsError: The file is missing, damaged, or belongs to another network.
-        UsageError: A setting is wrong, or there is no such device.
-
-    Example:
-        >>> load_predictor().mask(read_image("examples/photos/pavement.jpg")).shape
-        (1200, 1600)
-    """
-    return Predictor(load_network(weights, model=model, device=device, dtype=dtype), **settings)

@@ -1,58 +1,144 @@
 """Decode photos ahead of their use; what goes wrong with one travels with it.
 
-Knows nothing about networks or tiles.
+Knows nothing about networks or tiles. Its threads are daemons: one that waits for a dead network drive for ever holds
+up neither the other photos nor the end of the program.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswerError
+from queue import Empty, Full, Queue
 from typing import TypeVar
 
 import numpy as np
 
 from cracktool.errors import CrackError, InputError
 from cracktool.images import Image
+from cracktool.inference.rasters import Raster
 
 T = TypeVar("T")
+V = TypeVar("V")
+
+TIMEOUT = 300.0  # seconds; a photo of 268 megapixels is decoded in 10 on a slow machine
+_LOOK_AGAIN = 0.2  # seconds after which a thread that has nothing to do sees whether it is still wanted
 
 
-def decoded(items: Iterable[T], read: Callable[[T], Image], ahead: int) -> Iterator[tuple[T, Image | CrackError]]:
+def decoded(
+    items: Iterable[T], read: Callable[[T], Image | Raster], ahead: int, timeout: float = TIMEOUT
+) -> Iterator[tuple[T, Image | Raster | CrackError]]:
     """Decode photos by threads, `ahead` of the one in use, and give them in order.
 
     Args:
         items: What stands for a photo; drawn only as far as decoding goes.
-        read: Makes RGB pixels uint8 (H, W, 3) of an item.
+        read: Makes RGB pixels uint8 (H, W, 3) of an item, or what gives them by rows.
         ahead: Photos that wait decoded at most.
+        timeout: Seconds that a photo is waited for once it is its turn; then it is given up, and its thread left alone.
 
     Yields:
         Each item with its pixels, or with the `CrackError` that reading it raised.
     """
-    waiting: deque[tuple[T, Future[Image | CrackError]]] = deque()
-    pool = ThreadPoolExecutor(max(ahead, 1), thread_name_prefix="decode")
+    waiting: deque[tuple[T, Future[Image | Raster | CrackError]]] = deque()
+    for item in items:
+        waiting.append((item, _begin(read, item)))
+        if len(waiting) > ahead:
+            yield _first(waiting, timeout)
+    while waiting:
+        yield _first(waiting, timeout)
+
+
+def prefetched(items: Iterable[V], ahead: int, timeout: float = TIMEOUT) -> Iterator[V]:
+    """Draw items in a thread of their own, `ahead` of the one in use.
+
+    Raises:
+        InputError: The next item was waited for longer than `timeout` seconds.
+    """
+    queue: Queue[tuple[V | None, BaseException | None]] = Queue(max(ahead, 1))
+    stopped = threading.Event()
+    threading.Thread(target=_fill, args=(items, queue, stopped), name="read", daemon=True).start()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(_read, read, item)))
-            if len(waiting) > ahead:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
+        while True:
+            try:
+                item, error = queue.get(timeout=timeout)
+            except Empty as empty:
+                raise _no_answer(timeout) from empty
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
     finally:
-        pool.shutdown(cancel_futures=True)
+        stopped.set()
 
 
-def _first(waiting: deque[tuple[T, Future[Image | CrackError]]]) -> tuple[T, Image | CrackError]:
+def _begin(read: Callable[[T], Image | Raster], item: T) -> Future[Image | Raster | CrackError]:
+    future: Future[Image | Raster | CrackError] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_read(read, item))
+        except BaseException as error:  # noqa: BLE001  # it is raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="decode", daemon=True).start()
+    return future
+
+
+def _first(
+    waiting: deque[tuple[T, Future[Image | Raster | CrackError]]], timeout: float
+) -> tuple[T, Image | Raster | CrackError]:
     item, future = waiting.popleft()
-    return item, future.result()
+    try:
+        return item, future.result(timeout)
+    except NoAnswerError:
+        if future.done():  # an error of the reader's own, of the same kind
+            raise
+        return item, _no_answer(timeout)
 
 
-def _read(read: Callable[[T], Image], item: T) -> Image | CrackError:
+def _no_answer(timeout: float) -> InputError:
+    return InputError(f"gave no answer for {timeout:g} s", remedy="is its drive or its network still there?")
+
+
+def _read(read: Callable[[T], Image | Raster], item: T) -> Image | Raster | CrackError:
     try:
         image = read(item)
-        shape = np.shape(image)
-        if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
-            raise InputError(f"not an RGB photo uint8 (height, width, 3), but {image.dtype} {shape}")
+        if isinstance(image, np.ndarray):
+            _refuse_others(image)
     except CrackError as error:
         return error
     return image
+
+
+def _refuse_others(image: Image) -> None:
+    shape = image.shape
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
+        raise InputError(f"not an RGB photo uint8 (height, width, 3), but {image.dtype} {shape}")
+
+
+def _fill(items: Iterable[V], queue: Queue[tuple[V | None, BaseException | None]], stopped: threading.Event) -> None:
+    end: BaseException = StopIteration()
+    try:
+        for item in items:
+            if not _put(queue, (item, None), stopped):
+                return
+    except BaseException as error:  # noqa: BLE001  # it is raised again where the items are used
+        end = error
+    _put(queue, (None, end), stopped)
+
+
+def _put(
+    queue: Queue[tuple[V | None, BaseException | None]],
+    entry: tuple[V | None, BaseException | None],
+    stopped: threading.Event,
+) -> bool:
+    while not stopped.is_set():
+        try:
+            queue.put(entry, timeout=_LOOK_AGAIN)
+        except Full:
+            continue
+        return True
+    return False

@@ -1,6 +1,7 @@
 """Sliding-window inference: tiles of many photos -> batches -> finished rows.
 
-Reads and writes no files; memory is that of the photo's own pixels and one tile's height of probabilities.
+Reads and writes no files; memory is that of the photo's own pixels and one tile's height of probabilities. Of a photo
+that gives its pixels by rows, only a few tiles' height of them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy.typing as npt
 from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.inference.blend import RowBand
-from cracktool.inference.decode import decoded
+from cracktool.inference.decode import TIMEOUT, decoded
 from cracktool.inference.events import Band, Broken, Event, Finished, Leaving, Opened, arrived
 from cracktool.inference.memory import Array, Memory
 from cracktool.inference.network import Network
+from cracktool.inference.strips import Photo, Strip, strips
 from cracktool.metrics import threshold_level
 from cracktool.tiles import Axis, plan_axis
 
@@ -28,6 +30,7 @@ V = TypeVar("V")
 Levels = npt.NDArray[np.uint8]
 
 _MOST_TILES = 64
+_MOST_ENTRIES = 256  # of a batch, with tiles that are passed over, which hold pixels too
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
@@ -42,6 +45,9 @@ class Predictor:
         threshold: Crack from this probability on, between 0 and 1; None for that of the weights.
         tta: Average over the four flips of each tile: four times the work, slightly better masks.
         ahead: Photos decoded ahead by threads.
+        timeout: Seconds that a photo is waited for once it is its turn.
+
+    Tiles of one and the same colour, and those where a photo shows nothing (nodata), are without crack and not run.
 
     Raises:
         UsageError: A value is out of range.
@@ -62,6 +68,7 @@ class Predictor:
         threshold: float | None = None,
         tta: bool = False,
         ahead: int = 2,
+        timeout: float = TIMEOUT,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
@@ -72,10 +79,11 @@ class Predictor:
         self.tta = tta
         self.threshold = network.card.threshold if threshold is None else threshold
         self.level = threshold_level(self.threshold)
-        self._plan(1)
+        self.plan(1)
         self._batch_size = batch_size
         self._most = _MOST_TILES if batch_size is None else batch_size
-        self._ahead = ahead
+        self.ahead = ahead
+        self._timeout = timeout
         self._warnings: list[str] = []
 
     @property
@@ -107,12 +115,13 @@ class Predictor:
         mask: Mask = self.levels(image) >= self.level
         return mask
 
-    def stream(self, items: Iterable[T], read: Callable[[T], Image]) -> Iterator[tuple[T, Levels | CrackError]]:
+    def stream(self, items: Iterable[T], read: Callable[[T], Photo]) -> Iterator[tuple[T, Levels | CrackError]]:
         """Run many photos; tiles of several share a batch.
 
         Args:
             items: What stands for a photo, such as its path; drawn only as the work goes on.
-            read: Makes pixels of an item, in a thread. A `CrackError` that it raises becomes the item's result.
+            read: Makes pixels of an item, or what gives them by rows, in a thread. A `CrackError` that it raises
+                becomes the item's result.
 
         Yields:
             Each item with its levels or its error, in the order of `items`.
@@ -132,11 +141,12 @@ class Predictor:
             else:
                 yield event.item, whole
 
-    def bands(self, items: Iterable[T], read: Callable[[T], Image]) -> Iterator[Event[T]]:
+    def bands(self, items: Iterable[T], read: Callable[[T], Photo]) -> Iterator[Event[T]]:
         """Run many photos as `stream` does, but give rows as soon as they are final and hold no whole result.
 
         Yields:
-            For each item in order: `Opened`, its `Band` from top to bottom, `Finished`; or `Broken` alone.
+            For each item in order: `Opened`, its `Band` from top to bottom, `Finished`; or `Broken` alone. Of a photo
+            that is read by rows, `Broken` may also come in place of the rest.
         """
         return self._events(items, read, self._memory.quantise)
 
@@ -152,47 +162,53 @@ class Predictor:
         return whole
 
     def _events(
-        self, items: Iterable[T], read: Callable[[T], Image], finish: Callable[[Array], Array]
+        self, items: Iterable[T], read: Callable[[T], Photo], finish: Callable[[Array], Array]
     ) -> Iterator[Event[T]]:
-        entries = self._cut(decoded(items, read, self._ahead))
+        entries = self._cut(decoded(items, read, self.ahead, self._timeout))
         events = (event for batch in self._batches(entries) for event in self._blended(batch, finish))
         return arrived(events, self._memory.lag)
 
-    def _plan(self, length: int) -> Axis:
+    def plan(self, length: int) -> Axis:
+        """Return where the tiles lie along a side of `length` px."""
         return plan_axis(length, tile=self.tile, overlap=self.overlap, stride=self.network.card.stride)
 
-    def _cut(self, photos: Iterable[tuple[T, Image | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
-        for item, image in photos:
-            if isinstance(image, CrackError):
-                yield Broken(item, image)
+    def _cut(self, photos: Iterable[tuple[T, Photo | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
+        for item, given in photos:
+            if isinstance(given, CrackError):
+                yield Broken(item, given)
                 continue
-            photo = _Photo(item, image, self._plan(image.shape[0]), self._plan(image.shape[1]), self.network)
-            for row in range(len(photo.rows.starts)):
-                for column in range(len(photo.columns.starts)):
-                    yield _Tile(photo, row, column)
+            height, width = given.shape[:2] if isinstance(given, np.ndarray) else (given.height, given.width)
+            photo = _Photo(item, given, self.plan(height), self.plan(width), self.network)
+            try:
+                yield from photo.tiles()
+            except CrackError as error:
+                yield Broken(item, error)
 
     def _batches(self, entries: Iterable[_Tile[T] | Broken[T]]) -> Iterator[list[_Tile[T] | Broken[T]]]:
-        # Broken photos travel in the batch, so that results keep their order without an early flush.
+        # Broken photos and empty tiles travel in the batch, so that results keep their order without an early flush.
         batch: list[_Tile[T] | Broken[T]] = []
         shape, tiles = (0, 0), 0
         for entry in entries:
-            if isinstance(entry, _Tile):
+            if isinstance(entry, _Tile) and not entry.is_empty:
                 if tiles and (entry.shape != shape or tiles >= self._limit(shape)):
                     yield batch
                     batch, tiles = [], 0
                 shape, tiles = entry.shape, tiles + 1
+            elif len(batch) >= _MOST_ENTRIES:
+                yield batch
+                batch, tiles = [], 0
             batch.append(entry)
         yield batch
 
     def _blended(
         self, batch: Sequence[_Tile[T] | Broken[T]], finish: Callable[[Array], Array]
     ) -> Iterator[Event[T] | Leaving[T]]:
-        probs = self._probabilities([entry for entry in batch if isinstance(entry, _Tile)])
+        probs = self._probabilities([entry for entry in batch if isinstance(entry, _Tile) and not entry.is_empty])
         for entry in batch:
             if isinstance(entry, Broken):
                 yield entry
             else:
-                yield from entry.blend(next(probs), finish)
+                yield from entry.blend(None if entry.is_empty else next(probs), finish)
 
     def _probabilities(self, tiles: Sequence[_Tile[Any]]) -> Iterator[Array]:
         done = 0
@@ -219,6 +235,8 @@ class Predictor:
         return sum(views) / len(views)
 
     def _stage(self, tiles: Sequence[_Tile[Any]]) -> Array:
+        if tiles[0].strip.there is not None:
+            return self._memory.stack([tile.there for tile in tiles])
         return self._memory.upload((len(tiles), *tiles[0].shape, 3), partial(_copy_pixels, tiles))
 
     def _halve(self, tiles: Sequence[_Tile[Any]]) -> None:
@@ -243,15 +261,26 @@ class Predictor:
 class _Photo(Generic[T]):
     """One photo on its way through the engine."""
 
-    def __init__(self, item: T, image: Image, rows: Axis, columns: Axis, network: Network) -> None:
-        self.item, self.image = item, image
+    def __init__(self, item: T, photo: Photo, rows: Axis, columns: Axis, network: Network) -> None:
+        self.item, self.photo = item, photo
         self.rows, self.columns = rows, columns
         self.out_rows, self.out_columns = (axis.enlarged(network.card.scale) for axis in (rows, columns))
+        self.scale = network.card.scale
         self.memory: Memory = network.memory
 
     @cached_property
     def band(self) -> RowBand:
         return RowBand(self.out_rows, self.out_columns, self.memory)
+
+    def tiles(self) -> Iterator[_Tile[T]]:
+        """Give the tiles row by row; `InputError` where rows of the photo cannot be read.
+
+        A photo of one tile is never passed over as empty: there is nothing to be gained.
+        """
+        single = len(self.rows.starts) == len(self.columns.starts) == 1
+        for row, strip in enumerate(strips(self.photo, self.rows, self.columns, self.memory)):
+            for column, left in enumerate(self.columns.starts):
+                yield _Tile(self, row, column, strip, not single and strip.is_empty(left, self.columns.tile))
 
 
 @dataclass(frozen=True)
@@ -259,35 +288,48 @@ class _Tile(Generic[T]):
     photo: _Photo[T]
     row: int
     column: int
+    strip: Strip
+    is_empty: bool
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.photo.rows.tile, self.photo.columns.tile
 
-    def copy_pixels(self, target: Image) -> None:
-        """Copy the tile's pixels, the photo's last row and column repeated where the photo is short of the stride."""
-        top, left = self.photo.rows.starts[self.row], self.photo.columns.starts[self.column]
-        source = self.photo.image[top : top + target.shape[0], left : left + target.shape[1]]
-        height, width = source.shape[:2]
-        target[:height, :width] = source
-        target[height:, :width] = source[-1]
-        target[:, width:] = target[:, width - 1 : width]
+    @property
+    def pixels(self) -> Image:
+        return self.strip.tile(self.photo.columns.starts[self.column], self.photo.columns.tile)
 
-    def blend(self, probs: Array, finish: Callable[[Array], Array]) -> Iterator[Event[T] | Leaving[T]]:
+    @property
+    def there(self) -> Array:
+        left = self.photo.columns.starts[self.column]
+        assert self.strip.there is not None
+        return self.strip.there[:, left : left + self.photo.columns.tile]
+
+    def blend(self, probs: Array | None, finish: Callable[[Array], Array]) -> Iterator[Event[T] | Leaving[T]]:
+        """Add what the network made of the tile, None where it was not run; give the rows that this makes final."""
         photo = self.photo
         if self.row == self.column == 0:
-            yield Opened(photo.item, photo.image, (photo.out_rows.length, photo.out_columns.length))
-        photo.band.add(self.row, self.column, probs)
+            yield Opened(photo.item, photo.photo, (photo.out_rows.length, photo.out_columns.length))
+        if probs is not None:
+            photo.band.add(self.row, self.column, probs)
         if self.column == len(photo.columns.starts) - 1:
-            rows = finish(photo.band.finish(self.row))
-            yield Leaving(photo.item, photo.out_rows.starts[self.row], photo.memory.download(rows))
+            levels = finish(photo.band.finish(self.row))
+            valid = self._valid(len(levels))
+            yield Leaving(photo.item, photo.out_rows.starts[self.row], photo.memory.download(levels), valid)
             if self.row == len(photo.rows.starts) - 1:
                 yield Finished(photo.item)
+
+    def _valid(self, rows: int) -> Mask | None:
+        """Return where the photo shows something in the rows that are final now, at the scale of the result."""
+        valid, scale = self.strip.valid, self.photo.scale
+        if valid is None:
+            return None
+        return valid.repeat(scale, axis=0).repeat(scale, axis=1)[:rows] if scale > 1 else valid[:rows]
 
 
 def _copy_pixels(tiles: Sequence[_Tile[Any]], targets: Image) -> None:
     for tile, target in zip(tiles, targets, strict=True):
-        tile.copy_pixels(target)
+        target[:] = tile.pixels
 
 
 def _unchanged(value: V) -> V:

@@ -13,27 +13,29 @@ from typing import Any, Generic, TypeVar
 import numpy.typing as npt
 
 from cracktool.errors import CrackError
-from cracktool.images import Image
+from cracktool.images import Mask
+from cracktool.inference.strips import Photo
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Opened(Generic[T]):
-    """The rows of a photo begin: `image` is its pixels, `shape` the (height, width) of the result."""
+    """The rows of a photo begin: `image` is its pixels or what gives them, `shape` is (height, width) of the result."""
 
     item: T
-    image: Image
+    image: Photo
     shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Band(Generic[T]):
-    """Finished rows of a photo from row `top` on, uint8 levels (rows, width)."""
+    """Finished rows of a photo from row `top` on, uint8 levels (rows, width); where it shows something (None: all)."""
 
     item: T
     top: int
     levels: npt.NDArray[Any]
+    valid: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Finished(Generic[T]):
 
 @dataclass(frozen=True)
 class Broken(Generic[T]):
-    """A photo could not be read; it has no other event."""
+    """A photo could not be read; it has no further event."""
 
     item: T
     error: CrackError
@@ -62,10 +64,12 @@ class Leaving(Generic[T]):
     item: T
     top: int
     arrive: Callable[[], npt.NDArray[Any]]
+    valid: Mask | None = None
 
     def wait(self) -> Band[T]:
-        """Return the rows once they have arrived."""
-        return Band(self.item, self.top, self.arrive())
+        """Return the rows once they have arrived, 0 where the photo shows nothing."""
+        levels = self.arrive()
+        return Band(self.item, self.top, levels if self.valid is None else levels * self.valid, self.valid)
 
 
 def arrived(events: Iterable[Event[T] | Leaving[T]], lag: int) -> Iterator[Event[T]]:

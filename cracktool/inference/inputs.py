@@ -1,25 +1,50 @@
-"""Which photos an inspector means, and where their results go. Looks at names only; opens no picture."""
+"""Which photos an inspector means, and where their results go.
+
+Looks at names, and at the headers of files that may hold several pictures or a place on Earth; decodes nothing.
+"""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cracktool.errors import InputError, OutputError, UsageError
-from cracktool.images import EXTENSIONS
+from cracktool.images import EXTENSIONS, read_pages
+from cracktool.inference.rasters import is_raster
+
+VIDEO_EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".ts"})
+_PAGED = frozenset({".tif", ".tiff", ".gif", ".webp"})
+_READ = EXTENSIONS | VIDEO_EXTENSIONS
 
 
 @dataclass(frozen=True)
 class Task:
-    """One photo and the files that will be written for it; those that are not wanted are None."""
+    """One photo and the files that will be written for it; those that are not wanted are None.
+
+    Args:
+        photo: A picture, or a video.
+        mask: Its mask; of a video a folder of masks.
+        probs: Its probabilities; of a video a folder.
+        overlay: The photo with the crack drawn in.
+        page: Which picture of a file with several.
+        by_rows: It is read by rows, since it has a place on Earth or is very large.
+    """
 
     photo: Path
     mask: Path
     probs: Path | None = None
     overlay: Path | None = None
+    page: int = 0
+    by_rows: bool = False
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the photo is a video."""
+        return self.photo.suffix.lower() in VIDEO_EXTENSIONS
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -35,14 +60,22 @@ class Unusable:
     error: InputError
 
 
-def plan_tasks(inputs: Sequence[str | Path], out: Path, *, probs: bool, overlay: bool) -> list[Task | Unusable]:
+def plan_tasks(
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    probs: bool,
+    overlay: bool,
+    shard: tuple[int, int] | None = None,
+) -> list[Task | Unusable]:
     """Find the photos and lay out their results, in the order of the inputs.
 
     Args:
         inputs: Files, folders (with their sub-folders, which are kept in the output) and glob patterns.
         out: Folder of the results. Where it lies inside an input folder, it is passed over.
         probs: Whether probabilities are wanted.
-        overlay: Whether photos with the crack drawn in are wanted.
+        overlay: Whether photos with the crack drawn in are wanted. Photos that are read by rows have none.
+        shard: (i, n) for the i-th of n parts of the work, which depends on the names of the results alone.
 
     Raises:
         InputError: There is no photo at all.
@@ -51,23 +84,65 @@ def plan_tasks(inputs: Sequence[str | Path], out: Path, *, probs: bool, overlay:
     tasks: list[Task | Unusable] = []
     for given in inputs:
         for photo, place in _find(Path(given), out):
-            tasks.append(place if isinstance(place, Unusable) else _task(photo, out / place, probs, overlay))
+            tasks += [place] if isinstance(place, Unusable) else _tasks(photo, out / place, probs, overlay)
     if not any(isinstance(task, Task) for task in tasks):
         problems = [task.error for task in tasks if isinstance(task, Unusable)]
         raise problems[0] if len(problems) == 1 else InputError(f"no photo in any of {len(problems)} inputs")
-    return list(_without_clashes(tasks))
+    return [task for task in _without_clashes(tasks) if shard is None or _is_in(shard, task, out)]
 
 
-def _task(photo: Path, place: Path, probs: bool, overlay: bool) -> Task:
-    def beside(ending: str) -> Path:
-        return place.with_name(place.name + ending)
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (i, n) of a text "i/n", the i-th of n parts counted from 1.
 
-    return Task(
-        photo,
-        beside(".png"),
-        beside(".probs.png") if probs else None,
-        beside(".overlay.jpg") if overlay else None,
-    )
+    Raises:
+        UsageError: It is not of that form.
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(
+            f"shard {text!r} is not of the form i/n", remedy="1/4 is the first of four parts, 4/4 the last"
+        )
+    return int(part), int(parts)
+
+
+def _is_in(shard: tuple[int, int], task: Task | Unusable, out: Path) -> bool:
+    name = task.mask.relative_to(out) if isinstance(task, Task) else task.path
+    number = int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8], "big")
+    return number % shard[1] == shard[0] - 1
+
+
+def _tasks(photo: Path, place: Path, probs: bool, overlay: bool) -> list[Task]:
+    """Return a task for a photo or video, and one for each page of a file with several."""
+    if photo.suffix.lower() in VIDEO_EXTENSIONS:
+        return [_task(photo, place, (".frames", ".probs", ".overlay.mp4"), probs, overlay)]
+    by_rows, georeferenced = is_raster(photo)
+    if by_rows:
+        ending = ".tif" if georeferenced else ".png"
+        return [replace(_task(photo, place, (ending, f".probs{ending}", ""), probs, False), by_rows=True)]
+    pages = _pages(photo)
+    digits = len(str(max(pages)))
+    return [
+        replace(_task(photo, place, tuple(f"{number}{end}" for end in _ENDINGS), probs, overlay), page=page)
+        for page in pages
+        for number in [f".page{page:0{digits}d}" if len(pages) > 1 else ""]
+    ]
+
+
+_ENDINGS = (".png", ".probs.png", ".overlay.jpg")
+
+
+def _task(photo: Path, place: Path, endings: Sequence[str], probs: bool, overlay: bool) -> Task:
+    mask, levels, drawn = (place.with_name(place.name + ending) for ending in endings)
+    return Task(photo, mask, levels if probs else None, drawn if overlay else None)
+
+
+def _pages(photo: Path) -> tuple[int, ...]:
+    if photo.suffix.lower() not in _PAGED or not photo.is_file():
+        return (0,)
+    try:
+        return read_pages(photo)
+    except InputError:
+        return (0,)  # what is wrong with it is said when its turn comes
 
 
 def _find(given: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
@@ -83,7 +158,7 @@ def _find(given: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
         found = [(given, Unusable(given, InputError("no such file or folder", path=given)))]
     if not found:
         reason = "no photo in this folder" if given.is_dir() else "no photo matches"
-        kinds = " ".join(sorted(EXTENSIONS))
+        kinds = " ".join(sorted(_READ))
         found = [(given, Unusable(given, InputError(reason, path=given, remedy=f"photos end in {kinds}")))]
     yield from found
 
@@ -91,7 +166,7 @@ def _find(given: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
 def _matched(path: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
     if path.is_dir():
         yield from _walk(path, out)
-    elif path.suffix.lower() in EXTENSIONS:
+    elif path.suffix.lower() in _READ:
         yield path, Path(path.stem)
 
 
@@ -107,7 +182,7 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
         )
         for name in sorted(names):
             path = here / name
-            if path.suffix.lower() in EXTENSIONS and not name.startswith("."):  # ._photo.jpg is macOS's, not a photo
+            if path.suffix.lower() in _READ and not name.startswith("."):  # ._photo.jpg is macOS's, not a photo
                 yield path, path.relative_to(folder).with_suffix("")
     for problem in problems:
         path = Path(problem.filename)
@@ -140,9 +215,11 @@ def make_folder(out: Path) -> None:
     """Make the output folder, so that a wrong one is noticed before the work.
 
     Raises:
-        OutputError: It cannot be made, or is a file.
+        OutputError: It cannot be made or written, or is a file.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made a folder: {error.strerror or error}", path=out) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise OutputError("cannot be written: Permission denied", path=out, remedy="choose another folder with -o")

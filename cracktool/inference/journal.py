@@ -1,10 +1,11 @@
-"""What was finished in an output folder: one JSON line per photo, so that a killed run can go on.
+"""What was finished in an output folder, and what failed: one JSON line per photo, so that a killed run can go on.
 
-Reads and writes ``crack-infer.jsonl``; never looks into a picture.
+Reads and writes ``crack-infer.jsonl`` and ``crack-failures.jsonl``; never looks into a picture.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.errors import CrackError, InputError, OutputError, UsageError
+from cracktool.inference.inputs import Task
 
 FILE_NAME = "crack-infer.jsonl"
+FAILURES_NAME = "crack-failures.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,29 @@ class Record:
     crack_fraction: float
     seconds: float
 
+    @staticmethod
+    def of(
+        task: Task,
+        state: tuple[int, int],
+        journal: Journal,
+        shape_hw: tuple[int, int],
+        crack_fraction: float,
+        seconds: float,
+    ) -> Record:
+        """Make the record of a task; `state` is what `file_state` said of the photo before it was read."""
+        return Record(
+            path=str(task.photo),
+            size=state[0],
+            mtime_ns=state[1],
+            weights=journal.weights,
+            options=journal.options,
+            outputs=tuple(map(journal.name, task.outputs)),
+            height=shape_hw[0],
+            width=shape_hw[1],
+            crack_fraction=round(crack_fraction, 8),
+            seconds=round(seconds, 3),
+        )
+
 
 class Journal:
     """The journal of one output folder, seen from one run.
@@ -54,15 +80,18 @@ class Journal:
         folder: The output folder.
         weights: SHA-256 of this run's weights.
         settings: Everything else that decides the pixels of a result.
+        part: Name of this run's part of the work, such as "2-of-8": each part writes a file of its own, since they may
+            run on several machines, and reads all of them.
     """
 
-    def __init__(self, folder: Path, weights: str, settings: Mapping[str, object]) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, folder: Path, weights: str, settings: Mapping[str, object], part: str | None = None) -> None:
+        self.path = folder / part_name(FILE_NAME, part)
         self.weights = weights
         self.options = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = folder
         self._lock = threading.Lock()
-        self._records = _read(self.path)
+        files = sorted({*folder.glob("crack-infer.*jsonl"), self.path})
+        self._records = [record for file in files for record in _read(file)]
         self._by_output = {name: record for record in self._records for name in record.outputs}
 
     def name(self, output: Path) -> str:
@@ -98,6 +127,33 @@ class Journal:
                 file.write(line)
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror or error}", path=self.path) from error
+
+
+class FailureList:
+    """The photos that failed in one run, one JSON line each, as they fail.
+
+    Args:
+        folder: The output folder. The list of the run before is emptied.
+        part: Name of this run's part of the work.
+    """
+
+    def __init__(self, folder: Path, part: str | None = None) -> None:
+        self._path = folder / part_name(FAILURES_NAME, part)
+        with contextlib.suppress(OSError):  # as below
+            if self._path.exists():
+                self._path.write_bytes(b"")
+
+    def note(self, path: Path, error: CrackError) -> None:
+        """Add a photo; where even that cannot be written, as on a full disk, the caller still has the error itself."""
+        values = {"path": str(path), "error": type(error).__name__, "reason": error.reason, "remedy": error.remedy}
+        with contextlib.suppress(OSError), self._path.open("ab") as file:
+            file.write(json.dumps(values).encode() + b"\n")
+
+
+def part_name(name: str, part: str | None) -> str:
+    """Return a file's name, for one part of the work with the part's name in it."""
+    stem, _, ending = name.partition(".")
+    return name if part is None else f"{stem}.{part}.{ending}"
 
 
 def file_state(path: Path) -> tuple[int, int]:

@@ -40,6 +40,20 @@ class Memory(Protocol):
         """Return uint8 pixels of a shape, written by `fill` into main memory."""
         ...
 
+    def cross(self, pixels: Pixels, new: int, before: Array | None) -> Array | None:
+        """Send the pixels of a row of tiles, uint8 (rows, width, 3), to the device; None where there is no way to go.
+
+        Args:
+            pixels: All rows.
+            new: How many of them, the lowest ones, have not been sent yet.
+            before: What this gave for the row of tiles above.
+        """
+        ...
+
+    def stack(self, tiles: Sequence[Array]) -> Array:
+        """Return tiles of the device as one array."""
+        ...
+
     def constant(self, values: Floats) -> Array:
         """Return a float32 array that is only read."""
         ...
@@ -84,6 +98,13 @@ class MainMemory:
         pixels = np.empty(shape, np.uint8)
         fill(pixels)
         return pixels
+
+    def cross(self, pixels: Pixels, new: int, before: Array | None) -> None:
+        """Leave the pixels where they are."""
+
+    def stack(self, tiles: Sequence[Pixels]) -> Pixels:
+        """Return tiles as one array."""
+        return np.stack(tiles)
 
     def constant(self, values: Floats) -> Floats:
         """Return the values themselves."""

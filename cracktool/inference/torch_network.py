@@ -10,6 +10,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,29 @@ class TorchMemory:
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda)
         fill(pixels.numpy())
         return pixels.to(self._device, non_blocking=True)  # pinned memory is given out again only after the copy
+
+    def cross(self, pixels: Pixels, new: int, before: Tensor | None) -> Tensor | None:
+        """Send new rows to a GPU on a stream of their own, while it computes; what is there already is copied there."""
+        if not self._cuda:
+            return None
+        kept = len(pixels) - new
+        fresh = torch.from_numpy(pixels[kept:])
+        pinned = torch.empty(fresh.shape, dtype=torch.uint8, pin_memory=True)  # given out again only after the copy
+        pinned.copy_(fresh)
+        with torch.cuda.stream(self._copies):
+            crossed = pinned.to(self._device, non_blocking=True)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(self._copies)
+        crossed.record_stream(current)
+        return crossed if before is None or not kept else torch.cat([before[len(before) - kept :], crossed])
+
+    def stack(self, tiles: Sequence[Tensor]) -> Tensor:
+        """Return tiles of the device as one tensor."""
+        return torch.stack(tuple(tiles))
+
+    @cached_property
+    def _copies(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def constant(self, values: Floats) -> Tensor:
         """Return a float32 tensor that is only read."""

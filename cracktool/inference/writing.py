@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -17,14 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import CrackError
-from cracktool.files import open_atomic
+from cracktool.files import atomic_path, open_atomic
 from cracktool.images import Mask, PngWriter, encode_jpeg
-from cracktool.inference.events import Opened
+from cracktool.inference.events import Band, Opened
 from cracktool.inference.inputs import Task
 from cracktool.inference.journal import Journal, Record
+from cracktool.inference.rasters import GeoRaster, GeoWriter
 from cracktool.overlay import draw_overlay
 
 Levels = npt.NDArray[np.uint8]
+Bands = tuple[Levels, Mask | None]
 _WAITING_BANDS = 4
 
 
@@ -53,36 +55,31 @@ class Rows:
 
     Args:
         task: The photo and its files.
-        state: Size of the photo's file in bytes and time of its last change in ns, before it was read.
+        state: What `file_state` said of the photo before it was read.
         opened: The photo's pixels, kept only where an overlay is wanted, and the size of its results.
         began: When the work on it began, by `time.perf_counter`.
     """
 
     def __init__(self, task: Task, state: tuple[int, int], opened: Opened[Any], began: float) -> None:
-        self.task = task
-        self.size, self.mtime_ns = state
+        self.task, self.state, self.began = task, state, began
         self.height, self.width = opened.shape
-        self.image = opened.image if task.overlay is not None else None
-        self.began = began
-        self._queue: Queue[Levels | bool] = Queue(_WAITING_BANDS)
+        self.raster = opened.image if isinstance(opened.image, GeoRaster) else None
+        self.image = opened.image if task.overlay is not None and isinstance(opened.image, np.ndarray) else None
+        self._queue: Queue[Bands | CrackError | None] = Queue(_WAITING_BANDS)
 
-    def put(self, levels: Levels) -> None:
-        """Append rows, uint8 (rows, width)."""
-        self._queue.put(levels)
+    def put(self, band: Band[Any]) -> None:
+        """Append rows."""
+        self._queue.put((band.levels, band.valid))
 
-    def close(self, *, complete: bool) -> None:
-        """Say that no rows follow; without `complete` the writer leaves no file."""
-        self._queue.put(complete)
+    def close(self, error: CrackError | None = None) -> None:
+        """Say that no rows follow; with an error the writer leaves no file."""
+        self._queue.put(error)
 
-    def __iter__(self) -> Iterator[Levels]:
-        while not isinstance(levels := self._queue.get(), bool):
-            yield levels
-        if not levels:
-            raise Abandoned
-
-
-class Abandoned(Exception):  # noqa: N818  # no caller sees it: the run was stopped in the middle of a photo
-    """The rows of a photo ended early."""
+    def __iter__(self) -> Iterator[Bands]:
+        while isinstance(band := self._queue.get(), tuple):
+            yield band
+        if band is not None:
+            raise band
 
 
 def write_photo(rows: Rows, level: int, journal: Journal) -> Done | Failed:
@@ -99,18 +96,21 @@ def write_photo(rows: Rows, level: int, journal: Journal) -> Done | Failed:
     except CrackError as error:
         return Failed(rows.task.photo, error)
     finally:
-        for _ in bands:  # else the engine would wait for ever to hand over the rest
-            pass
+        with suppress(CrackError):
+            for _ in bands:  # else the engine would wait for ever to hand over the rest
+                pass
 
 
-def _write(rows: Rows, bands: Iterator[Levels], level: int, journal: Journal) -> Done:
+def _write(rows: Rows, bands: Iterator[Bands], level: int, journal: Journal) -> Done:
     # A record of files that do not exist yet may come before their final names: a run killed in between does the photo
     # again. Where a file is replaced, the record comes after, lest the old file pass for the new one.
     task = rows.task
     is_new = not any(path.exists() for path in task.outputs)
     with ExitStack() as files:
         cracked = _write_bands(rows, bands, level, files)
-        record = _record(rows, cracked, journal)
+        shape_hw = rows.height, rows.width
+        share = cracked / (rows.height * rows.width)
+        record = Record.of(task, rows.state, journal, shape_hw, share, time.perf_counter() - rows.began)
         if is_new:
             journal.append(record)
     if not is_new:
@@ -118,21 +118,18 @@ def _write(rows: Rows, bands: Iterator[Levels], level: int, journal: Journal) ->
     return Done(task.photo, task.outputs, rows.height, rows.width, record.crack_fraction, record.seconds)
 
 
-def _write_bands(rows: Rows, bands: Iterator[Levels], level: int, files: ExitStack) -> int:
-    def writer(path: Path) -> PngWriter:
-        return PngWriter(files.enter_context(open_atomic(path)), rows.height, rows.width)
-
+def _write_bands(rows: Rows, bands: Iterator[Bands], level: int, files: ExitStack) -> int:
     task = rows.task
-    masks = writer(task.mask)
-    probs = writer(task.probs) if task.probs is not None else None
+    masks = _writer(task.mask, rows, files)
+    probs = _writer(task.probs, rows, files) if task.probs is not None else None
     kept: list[Mask] = []
     cracked = 0
-    for levels in bands:
+    for levels, valid in bands:
         mask = levels >= level
         cracked += int(np.count_nonzero(mask))
-        masks.write(mask.view(np.uint8) * np.uint8(255))
+        masks.write(mask.view(np.uint8) * np.uint8(255), valid)
         if probs is not None:
-            probs.write(levels)
+            probs.write(levels, valid)
         if rows.image is not None:
             kept.append(mask)
     masks.close()
@@ -144,17 +141,16 @@ def _write_bands(rows: Rows, bands: Iterator[Levels], level: int, files: ExitSta
     return cracked
 
 
-def _record(rows: Rows, cracked: int, journal: Journal) -> Record:
-    task = rows.task
-    return Record(
-        path=str(task.photo),
-        size=rows.size,
-        mtime_ns=rows.mtime_ns,
-        weights=journal.weights,
-        options=journal.options,
-        outputs=tuple(map(journal.name, task.outputs)),
-        height=rows.height,
-        width=rows.width,
-        crack_fraction=round(cracked / (rows.height * rows.width), 8),
-        seconds=round(time.perf_counter() - rows.began, 3),
-    )
+def _writer(path: Path, rows: Rows, files: ExitStack) -> _Png | GeoWriter:
+    if path.suffix != ".tif" or rows.raster is None:
+        return _Png(files.enter_context(open_atomic(path)), rows.height, rows.width)
+    writer = GeoWriter(files.enter_context(atomic_path(path)), rows.raster, rows.height, rows.width)
+    files.callback(writer.abandon)  # before the file takes its name, or is removed
+    return writer
+
+
+class _Png(PngWriter):
+    """A PNG has no place for where the photo shows nothing."""
+
+    def write(self, rows: Levels, valid: Mask | None = None) -> None:
+        super().write(rows)

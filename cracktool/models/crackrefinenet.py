@@ -37,7 +37,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from cracktool.errors import UsageError
 from cracktool.models.encoder import build_encoder, encoder_channels, encoder_strides
@@ -264,6 +263,8 @@ def _resized(x: Tensor, like: Tensor) -> Tensor:
 
 def _let_blocks_be_skipped(encoder: nn.Module, last: float) -> bool:
     """Give timm's residual blocks their stochastic depth; return whether the encoder has any such blocks."""
+    from torchvision.ops import StochasticDepth  # not above: with timm it is most of the time that a start takes
+
     blocks = [block for block in encoder.modules() if isinstance(getattr(block, "drop_path", None), nn.Identity)]
     for index, block in enumerate(blocks):
         block.drop_path = StochasticDepth(last * index / max(len(blocks) - 1, 1), mode="row")

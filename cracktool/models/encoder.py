@@ -1,6 +1,7 @@
 """Encoders: the backbones of timm, cut into feature maps by stride. The only module that imports timm.
 
-Knows nothing about decoders.
+Knows nothing about decoders. timm is imported when it is needed, which takes a second or two: the weights that ship do
+without it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import timm
 import torch
 from torch import nn
 
 from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.models import regnet
 
 MAX_STRIDE = 32
 
@@ -43,6 +44,10 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
         >>> encoder_strides(build_encoder("resnet18", max_stride=16))
         (2, 4, 8, 16)
     """
+    if name == regnet.NAME and not pretrained and max_stride in (2, 4, 8, 16, 32):
+        return regnet.RegNetX002(max_stride)
+    import timm
+
     if name not in encoder_names():
         near = did_you_mean(name, encoder_names())
         raise UsageError(f"timm has no encoder {name!r}", remedy=near or "see crack train --list-models")
@@ -62,16 +67,18 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
 
 def encoder_strides(encoder: nn.Module) -> tuple[int, ...]:
     """Return the stride of each feature map."""
-    return tuple(_info(encoder).reduction())
+    return encoder.strides if isinstance(encoder, regnet.RegNetX002) else tuple(_info(encoder).reduction())
 
 
 def encoder_channels(encoder: nn.Module) -> tuple[int, ...]:
     """Return the channels of each feature map."""
-    return tuple(_info(encoder).channels())
+    return encoder.channels if isinstance(encoder, regnet.RegNetX002) else tuple(_info(encoder).channels())
 
 
 def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the RGB mean and standard deviation (values 0 to 1) that the pretrained weights of `name` expect."""
+    import timm
+
     config = timm.get_pretrained_cfg(name)
     if config is None:
         return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
@@ -81,11 +88,20 @@ def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
 @cache
 def encoder_names() -> tuple[str, ...]:
     """Return the names of all timm models; whether one offers feature maps shows when it is built."""
+    import timm
+
     return tuple(timm.list_models())
+
+
+def is_encoder(name: str) -> bool:
+    """Return whether `build_encoder` knows a name."""
+    return name == regnet.NAME or name in encoder_names()
 
 
 @cache
 def _stages_up_to(name: str, max_stride: int) -> tuple[int, ...]:
+    import timm
+
     advice = "try resnet34 or convnext_tiny"
     try:
         strides = without_memory(lambda: encoder_strides(timm.create_model(name, features_only=True)))
@@ -112,6 +128,7 @@ def _info(encoder: nn.Module) -> Any:
 
 def _refuse_offline(name: str) -> None:
     # Without this the hub client retries for about 50 s, and talks on stderr meanwhile, before it gives up.
+    import timm
     from huggingface_hub import constants, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)

@@ -1,0 +1,39 @@
+"""Weights and settings to a predictor, in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cracktool.inference.engine import Predictor
+from cracktool.inference.network import load_network
+
+
+def load_predictor(
+    weights: str | Path | None = None,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
+) -> Predictor:
+    """Load weights and make them ready to take photos.
+
+    Args:
+        weights: An .onnx, .xml or .pt2 file of ``crack export``, or whatever `cracktool.weights.load_weights` takes;
+            None for the weights that ship.
+        model: The model that the caller expects, to be refused when the weights are of another; needed for an
+            authors' file, which does not say its own.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        settings: Keyword arguments of `Predictor`, such as ``tile`` and ``threshold``.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or belongs to another network.
+        UsageError: A setting is wrong, or there is no such device.
+
+    Example:
+        >>> load_predictor().mask(read_image("examples/photos/pavement.jpg")).shape
+        (1200, 1600)
+    """
+    return Predictor(load_network(weights, model=model, device=device, dtype=dtype), **settings)

@@ -1,0 +1,257 @@
+"""GeoTIFF, COG, BigTIFF and JP2 by rows: read without ever holding the photo, written tiled with their georeference.
+
+The home of rasterio; knows nothing about networks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.images import Image, Mask
+
+ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
+_BLOCK = 512
+_CACHE_BYTES = 128 * 2**20  # GDAL's own default is a twentieth of the machine's memory
+_WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
+_AGAIN = "copy it again from its origin"
+
+
+class Raster(Protocol):
+    """A photo that gives its rows from top to bottom instead of being held.
+
+    Attributes:
+        height: Rows.
+        width: Pixels of a row.
+    """
+
+    height: int
+    width: int
+
+    def read(self, top: int, bottom: int) -> tuple[Image, Mask | None]:
+        """Return rows uint8 (bottom - top, width, 3), and where they show something, bool (bottom - top, width).
+
+        None in place of the second where every pixel shows something.
+
+        Raises:
+            InputError: The rows cannot be read.
+        """
+        ...
+
+
+def has_rasterio() -> bool:
+    """Return whether the extra for georeferenced photos is installed."""
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def is_raster(path: Path) -> tuple[bool, bool]:
+    """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster."""
+    if path.suffix.lower() not in ENDINGS or not path.is_file() or not has_rasterio():
+        return False, False
+    try:
+        with _opened(path) as dataset:
+            georeferenced = dataset.crs is not None or not dataset.transform.is_identity
+            large = dataset.width * dataset.height > _WIDE_PIXELS and dataset.driver != "JP2OpenJPEG"
+            return georeferenced or large, georeferenced
+    except InputError:
+        return False, False  # the other readers may be able to, or have a better word for what is wrong
+
+
+class GeoRaster:
+    """A file that rasterio opens, read by rows.
+
+    One, three or more bands of 8 or 16 bits: one is grey, of more the first three are RGB; 16 bits keep their upper 8.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It cannot be opened, or its values are no picture.
+        UsageError: rasterio is not installed.
+
+    Example:
+        >>> GeoRaster(Path("orthophoto.tif")).read(0, 512)[0].shape
+        (512, 20000, 3)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()  # a GDAL dataset belongs to one thread at a time
+        self._dataset = _opened(path)
+        kinds = set(self._dataset.dtypes)
+        if not kinds <= {"uint8", "uint16"}:
+            advice = "make 8 bits of it: gdal_translate -ot Byte -scale"
+            raise InputError(f"its values are {', '.join(sorted(kinds))}, not 8 or 16 bits", path=path, remedy=advice)
+        self.height: int = self._dataset.height
+        self.width: int = self._dataset.width
+        self._bands, self._palette = _colours(self._dataset)
+        self._always_valid = all(flags == [_ALL_VALID] for flags in _flag_names(self._dataset))
+
+    def read(self, top: int, bottom: int) -> tuple[Image, Mask | None]:
+        """Return rows and where they show something; see `Raster`."""
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        window = Window(0, top, self.width, bottom - top)
+        try:
+            with self._lock:
+                values = self._dataset.read(self._bands, window=window)  # (bands, rows, width)
+                valid = None if self._always_valid else self._dataset.dataset_mask(window=window) > 0
+        except (RasterioError, OSError) as error:
+            raise InputError(f"rows {top} to {bottom} cannot be read", path=self._path, remedy=_AGAIN) from error
+        return self._rgb(values), valid
+
+    def profile(self, scale: int) -> dict[str, Any]:
+        """Return what a file with the same place on Earth needs, its pixels `scale` times as fine."""
+        dataset = self._dataset
+        transform = dataset.transform @ dataset.transform.scale(1 / scale)
+        return {"crs": dataset.crs, "transform": transform, "has_holes": not self._always_valid}
+
+    def _rgb(self, values: npt.NDArray[Any]) -> Image:
+        if values.dtype == np.uint16:
+            values = (values >> 8).astype(np.uint8)
+        if self._palette is not None:
+            coloured: Image = self._palette[values[0]]
+            return coloured
+        if len(values) == 1:
+            return np.repeat(values[0][..., None], 3, axis=2)
+        return np.ascontiguousarray(values.transpose(1, 2, 0))
+
+
+class GeoWriter:
+    """Writes a one-channel 8-bit GeoTIFF band by band: tiled, compressed, BigTIFF where it must be.
+
+    Pixels that showed nothing in the photo are nothing in the file too, by its internal mask: 0 and 255 both stay
+    values.
+
+    Args:
+        path: The file.
+        raster: The photo whose place on Earth it has.
+        height: Rows that will be written in all.
+        width: Pixels of a row; a whole multiple of the photo's.
+    """
+
+    def __init__(self, path: Path, raster: GeoRaster, height: int, width: int) -> None:
+        import rasterio
+
+        place = raster.profile(width // raster.width)
+        self._path = path
+        self._holes = place.pop("has_holes")
+        self._waiting: list[tuple[npt.NDArray[np.uint8], Mask | None]] = []
+        self._top, self._count, self._height, self._width = 0, 0, height, width
+        try:
+            with _environment():
+                self._dataset = rasterio.open(
+                    path, "w", driver="GTiff", dtype="uint8", count=1, height=height, width=width, tiled=True,
+                    blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", BIGTIFF="IF_SAFER", **place,
+                )  # fmt: skip
+        except (rasterio.errors.RasterioError, OSError) as error:
+            raise OutputError(f"cannot be written: {_first_line(error)}", path=path) from error
+
+    def write(self, rows: npt.NDArray[np.uint8], valid: Mask | None = None) -> None:
+        """Append rows, uint8 (rows, width), and where the photo showed something, bool (rows, width)."""
+        self._waiting.append((rows, valid))
+        self._count += len(rows)
+        whole = self._count // _BLOCK * _BLOCK
+        if whole or self._top + self._count == self._height:
+            self._flush(whole if self._top + self._count < self._height else self._count)
+
+    def close(self) -> None:
+        """Finish the file; ValueError when rows are missing."""
+        if self._top != self._height:
+            self.abandon()
+            raise ValueError(f"{self._height - self._top} rows were never written")
+        self._guarded(self._dataset.close)
+
+    def abandon(self) -> None:
+        """Let go of the file, whole or not."""
+        from rasterio.errors import RasterioError
+
+        try:
+            self._dataset.close()
+        except (RasterioError, OSError):
+            return  # what is thrown away need not be whole
+
+    def _flush(self, count: int) -> None:
+        # Whole rows of blocks only: a block written twice would be compressed twice, and its first form stays in the
+        # file.
+        from rasterio.windows import Window
+
+        rows = np.concatenate([rows for rows, _ in self._waiting])
+        window = Window(0, self._top, self._width, count)
+        self._guarded(self._dataset.write, rows[:count], 1, window=window)
+        rest: Mask | None = None
+        if self._holes:
+            valid = np.concatenate([_shown(each, valid) for each, valid in self._waiting])
+            self._guarded(self._dataset.write_mask, valid[:count].astype(np.uint8) * np.uint8(255), window=window)
+            rest = valid[count:].copy()
+        self._waiting = [(rows[count:].copy(), rest)]
+        self._top += count
+        self._count -= count
+
+    def _guarded(self, call: Any, *values: Any, **options: Any) -> None:
+        from rasterio.errors import RasterioError
+
+        try:
+            with _environment():
+                call(*values, **options)
+        except (RasterioError, OSError) as error:
+            raise OutputError(f"cannot be written: {_first_line(error)}", path=self._path) from error
+
+
+def _shown(rows: npt.NDArray[np.uint8], valid: Mask | None) -> Mask:
+    return np.ones(rows.shape, bool) if valid is None else valid
+
+
+def _opened(path: Path) -> Any:
+    try:
+        import rasterio
+    except ImportError as error:
+        reason = "georeferenced photos need rasterio, which is not installed"
+        raise UsageError(reason, path=path, remedy="pip install 'cracktool[geo]'") from error
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what GDAL says comes as an exception too
+    try:
+        with _environment(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # many a photo is none
+            return rasterio.open(path)
+    except (rasterio.errors.RasterioError, OSError) as error:
+        raise InputError("not a raster that GDAL can read", path=path, remedy=_AGAIN) from error
+
+
+def _environment() -> Any:
+    import rasterio
+
+    return rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True)
+
+
+def _colours(dataset: Any) -> tuple[list[int], Image | None]:
+    """Return the bands that make the picture, and the RGB of each value (256, 3) where it has a palette."""
+    from rasterio.enums import ColorInterp
+
+    colours = [index for index, kind in enumerate(dataset.colorinterp, 1) if kind != ColorInterp.alpha]
+    if dataset.colorinterp[0] == ColorInterp.palette and dataset.dtypes[0] == "uint8":
+        table = dataset.colormap(1)
+        return [1], np.array([table.get(value, (0, 0, 0, 0))[:3] for value in range(256)], np.uint8)
+    return colours[:3] if len(colours) >= 3 else colours[:1] or [1], None
+
+
+_ALL_VALID = "all_valid"
+
+
+def _flag_names(dataset: Any) -> list[list[str]]:
+    return [[flag.name for flag in flags] for flags in dataset.mask_flag_enums]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,95 @@
+"""A photo as the pixels of one row of tiles after the other, padded to what the tiles cover.
+
+Knows where tiles lie; knows no network. Of a photo that is read by rows, two strips are held at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cracktool.images import Image, Mask
+from cracktool.inference.decode import prefetched
+from cracktool.inference.memory import Array, Memory
+from cracktool.inference.rasters import Raster
+from cracktool.tiles import Axis
+
+Photo = Image | Raster
+"""The pixels of a photo, uint8 (H, W, 3), or what gives them by rows."""
+
+
+@dataclass(eq=False)
+class Strip:
+    """The pixels of one row of tiles.
+
+    Args:
+        pixels: uint8 (tile, padded width, 3).
+        valid: Where the photo shows something, bool (rows, width); None where it does everywhere.
+        new: How many of its rows, the lowest ones, the strip before did not have.
+        there: The same pixels on the device, where it has a memory of its own.
+    """
+
+    pixels: Image
+    valid: Mask | None
+    new: int
+    there: Array | None = None
+
+    def tile(self, left: int, width: int) -> Image:
+        """Return the pixels of the tile from a column on, uint8 (tile, width, 3)."""
+        return self.pixels[:, left : left + width]
+
+    def is_empty(self, left: int, width: int) -> bool:
+        """Tell whether a tile shows nothing, or one and the same colour everywhere."""
+        if self.valid is not None and not self.valid[:, left : left + width].any():
+            return True
+        tile = self.tile(left, width)
+        first = tile[0, 0]
+        return bool((tile[0] == first).all() and (tile == first).all())  # the first row rules out nearly all, at once
+
+
+def strips(photo: Photo, rows: Axis, columns: Axis, memory: Memory) -> Iterator[Strip]:
+    """Give the strip of each row of tiles, from top to bottom; on a GPU with its pixels under way.
+
+    Raises:
+        InputError: Rows of the photo cannot be read.
+    """
+    if isinstance(photo, np.ndarray):
+        given = _cut(photo, rows, columns)
+    else:
+        given = prefetched(_read(photo, rows, columns), ahead=1)
+    return _crossing(given, memory)
+
+
+def _cut(image: Image, rows: Axis, columns: Axis) -> Iterator[Strip]:
+    end = 0
+    for start in rows.starts:
+        kept, end = end - start, start + rows.tile
+        yield Strip(_padded(image[start:end], rows.tile, columns.padded), None, rows.tile - kept)
+
+
+def _read(raster: Raster, rows: Axis, columns: Axis) -> Iterator[Strip]:
+    pixels: Image = np.empty((0, raster.width, 3), np.uint8)
+    valid: Mask | None = None
+    end = 0
+    for start in rows.starts:
+        kept, begin, end = end - start, end, min(start + rows.tile, raster.height)
+        fresh, fresh_valid = raster.read(begin, end)
+        pixels = np.concatenate([pixels[len(pixels) - kept :], fresh])
+        if fresh_valid is not None:
+            valid = fresh_valid if valid is None else np.concatenate([valid[len(valid) - kept :], fresh_valid])
+        yield Strip(_padded(pixels, rows.tile, columns.padded), valid, rows.tile - kept)
+
+
+def _crossing(given: Iterator[Strip], memory: Memory) -> Iterator[Strip]:
+    before: Array | None = None
+    for strip in given:
+        before = strip.there = memory.cross(strip.pixels, strip.new, before)
+        yield strip
+
+
+def _padded(pixels: Image, height: int, width: int) -> Image:
+    """Repeat the last row and column up to a size."""
+    missing = (0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)
+    return np.pad(pixels, missing, mode="edge") if any(after for _, after in missing) else pixels

@@ -1,0 +1,77 @@
+"""Ray: a local cluster of two workers, one of which is killed, makes the masks of a plain run, byte for byte."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from cracktool.errors import UsageError
+from cracktool.inference import Done, Failed, FolderOptions, Skipped, infer_folder, infer_ray, load_predictor
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own code warns of much
+LOAD = {"device": "cpu", "dtype": "float32", "tile": 128}
+
+
+@pytest.fixture
+def ray():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    yield ray
+    ray.shutdown()
+
+
+def make_photos(folder, count):
+    folder.mkdir()
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(120, 190, (150 + index, 200, 3), dtype=np.uint8)
+        pixels[:, 60 : 64 + index % 3] = 20
+        PillowImage.fromarray(pixels).save(folder / f"{index:02}.png")
+
+
+def workers():
+    import psutil
+
+    mine = psutil.Process().children(recursive=True)
+    return [each for each in mine if each.is_running() and "MapWorker" in " ".join(each.cmdline())]
+
+
+def test_a_killed_worker_changes_nothing(ray, tmp_path):
+    pytest.importorskip("psutil")
+    photos, out = tmp_path / "in", tmp_path / "ray"
+    make_photos(photos, 48)
+    (photos / "bad.png").write_bytes(b"no picture")
+    killed, results = 0, []
+    for result in infer_ray(load_predictor(**LOAD), LOAD, [photos], out, FolderOptions(probs=True), workers=2):
+        results.append(result)
+        if not killed:
+            victims = workers()
+            assert len(victims) == 2
+            os.kill(victims[0].pid, signal.SIGKILL)
+            killed = victims[0].pid
+    assert killed
+    assert sorted(result.path.name for result in results) == sorted(path.name for path in photos.iterdir())
+    assert [result.path.name for result in results if isinstance(result, Failed)] == ["bad.png"]
+    predictor = load_predictor(**LOAD)
+    plain = list(infer_folder(predictor, [photos], tmp_path / "plain", FolderOptions(probs=True)))
+    assert {type(result) for result in plain} == {Done, Failed}
+    masks = sorted(path.name for path in (tmp_path / "plain").glob("*.png"))
+    assert len(masks) == 96
+    for name in masks:
+        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert not list(out.glob(".*"))  # nor a part of a file
+    again = list(infer_folder(predictor, [photos], out, FolderOptions(probs=True)))  # a plain run knows the work
+    assert {type(result) for result in again} == {Skipped, Failed}
+
+
+def test_refusals(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="at least"):
+        infer_ray(None, {}, ["x"], tmp_path, FolderOptions(), workers=0)
+    with pytest.raises(UsageError, match="dry"):
+        infer_ray(None, {}, ["x"], tmp_path, FolderOptions(dry_run=True), workers=2)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'cracktool\[ray\]'"):
+        infer_ray(None, {}, ["x"], Path(tmp_path), FolderOptions(), workers=2)
