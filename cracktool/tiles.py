@@ -83,6 +83,31 @@ def plan_axis(length: int, *, tile: int, overlap: float, stride: int) -> Axis:
     return Axis(length, side * stride, tuple(start * stride for start in starts))
 
 
+def plan_even(length: int, *, most: int, halo: int, stride: int) -> Axis:
+    """Place as few tiles as can be along one side of a photo, of such a size that they share `halo` and no more.
+
+    The pixels that are run are `length` and `halo` for each further tile, so that a megapixel costs the same in small
+    photos and large ones. `plan_axis` has tiles of one size, and what is too much of them overlaps.
+
+    Args:
+        length: Pixels of the photo along this side, 1 or more.
+        most: Largest side of a tile in px.
+        halo: Least that a tile shares with the next in px, less than `most`.
+        stride: Network's stride in px.
+
+    Example:
+        >>> axis = plan_even(1500, most=1024, halo=128, stride=32)
+        >>> axis.tile, axis.starts
+        (832, (0, 672))
+    """
+    units, most, halo = math.ceil(length / stride), max(most // stride, 2), math.ceil(halo / stride)
+    halo = min(halo, most - 1)
+    count = 1 if units <= most else math.ceil((units - halo) / (most - halo))
+    side = math.ceil((units + (count - 1) * halo) / count)
+    starts = [index * (units - side) // max(count - 1, 1) for index in range(count)]
+    return Axis(length, side * stride, tuple(start * stride for start in starts))
+
+
 @lru_cache(maxsize=64)
 def _weights(tile: int, starts: tuple[int, ...]) -> npt.NDArray[np.float32]:
     # Between each pair of neighbours a switch goes from 0 to 1; a tile counts what its left switch gives and its right

@@ -97,6 +97,23 @@ def test_tiled_equals_whole_image(size):
     assert np.abs(probs - whole_image(image)).max() < 1e-5
 
 
+@pytest.mark.parametrize("size", [(300, 300), (700, 333), (1, 900)])
+def test_tiles_that_suit_the_photo_equal_the_whole_image_too(size):
+    image = photo(*size)
+    predictor = Predictor(tiny_network(), tile="auto", overlap=0.5)
+    assert predictor.tile == 256
+    assert np.abs(predictor.probs(image) - whole_image(image)).max() < 1e-5
+    assert predictor.settings() != Predictor(tiny_network(), tile=256, overlap=0.5).settings()
+
+
+def test_a_network_that_looks_at_all_it_sees_keeps_its_tile():
+    network = Red()
+    network.card = replace(network.card, model="pspnet_resnet18")
+    assert Predictor(network, tile="auto").tile == network.card.tile
+    with pytest.raises(UsageError, match="'huge', but must be px or auto"):
+        Predictor(network, tile="huge")
+
+
 def test_tiles_show_without_overlap():
     # The equality above is owed to overlap and weights, not to a network that sees single pixels.
     image = photo(256, 384)

@@ -36,7 +36,7 @@ def workers():
     import psutil
 
     mine = psutil.Process().children(recursive=True)
-    return [each for each in mine if each.is_running() and "MapWorker" in " ".join(each.cmdline())]
+    return [each for each in mine if each.is_running() and "ray::Actor" in " ".join(each.cmdline())]
 
 
 def test_a_killed_worker_changes_nothing(ray, tmp_path):

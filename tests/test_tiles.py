@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cracktool.errors import UsageError
-from cracktool.tiles import plan_axis
+from cracktool.tiles import plan_axis, plan_even
 
 axes = st.builds(
     lambda length, tile, overlap, power: (length, tile, overlap, 2**power),
@@ -96,3 +96,39 @@ def test_weights_between_two_tiles():
 def test_refuses(tile, overlap):
     with pytest.raises(UsageError):
         plan_axis(100, tile=tile, overlap=overlap, stride=8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    length=st.integers(1, 20_000),
+    most=st.integers(64, 2048),
+    halo=st.integers(0, 300),
+    stride=st.sampled_from([1, 4, 32]),
+)
+def test_even_tiles_share_the_halo_and_little_more(length, most, halo, stride):
+    axis = plan_even(length, most=most, halo=halo, stride=stride)
+    assert axis.starts[0] == 0
+    assert axis.padded == -(-length // stride) * stride
+    assert axis.tile <= max(most // stride, 2) * stride
+    assert all(start % stride == 0 for start in axis.starts)
+    shared = [left + axis.tile - right for left, right in zip(axis.starts, axis.starts[1:], strict=False)]
+    wanted = min(-(-halo // stride), max(most // stride, 2) - 1) * stride
+    assert all(wanted <= each <= wanted + 2 * stride + axis.tile / len(axis.starts) for each in shared)
+    assert np.allclose(sum_of_weights(axis), 1)
+
+
+def sum_of_weights(axis):
+    total = np.zeros(axis.padded)
+    for start, weights in zip(axis.starts, axis.weights(), strict=True):
+        total[start : start + axis.tile] += weights
+    return total
+
+
+def test_even_tiles_cost_the_same_per_pixel_in_small_and_large_photos():
+    costs = []
+    for side in (1000, 3000, 10_000, 31_600):
+        axis = plan_even(side, most=1024, halo=128, stride=32)
+        costs.append((len(axis.starts) * axis.tile / side) ** 2)
+    assert max(costs) < 1.4  # of which (1024 / 896)^2 are owed to the halo
+    fixed = plan_axis(1000, tile=512, overlap=0.25, stride=32)
+    assert (len(fixed.starts) * fixed.tile / 1000) ** 2 > 2

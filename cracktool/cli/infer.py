@@ -24,7 +24,7 @@ from cracktool.cli.measuring import (
     Severity,
     measuring,
 )
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, Weights, build_predictor
+from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Weights, build_predictor
 from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
 from cracktool.errors import CrackError, UsageError
 
@@ -42,7 +42,9 @@ def infer(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
     weights: Weights = None,
     model: Model = None,
-    tile: Tile = None,
+    tile: Annotated[
+        str | None, typer.Option(metavar="PX|auto", help="Side of the tiles; none for what suits the weights.")
+    ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Tiles of a batch; none for what suits.")] = None,
     threshold: Threshold = None,
@@ -126,8 +128,8 @@ def infer(
     if not names:
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
     load: dict[str, Any] = {
-        "model": model, "dtype": dtype, "tile": tile, "overlap": overlap, "batch_size": batch_size,
-        "threshold": threshold, "tta": tta, "timeout": timeout,
+        "model": model, "dtype": dtype, "tile": int(tile) if tile and tile.isdecimal() else tile, "overlap": overlap,
+        "batch_size": batch_size, "threshold": threshold, "tta": tta, "timeout": timeout,
     }  # fmt: skip
     predictor = build_predictor(weights, device, quiet, **load)
     if "-" in (out, *names):

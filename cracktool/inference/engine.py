@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cracktool.card import Card
 from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.inference.blend import RowBand
@@ -23,14 +24,18 @@ from cracktool.inference.memory import Array, Memory
 from cracktool.inference.network import Network
 from cracktool.inference.strips import Photo, Strip, strips
 from cracktool.metrics import threshold_level
-from cracktool.tiles import Axis, plan_axis
+from cracktool.tiles import Axis, plan_axis, plan_even
 
 T = TypeVar("T")
 V = TypeVar("V")
 Levels = npt.NDArray[np.uint8]
 
+AUTO = "auto"
+"""For the side of tiles: what suits the photo."""
+
 _MOST_TILES = 64
 _MOST_ENTRIES = 256  # of a batch, with tiles that are passed over, which hold pixels too
+_GLOBAL = ("pspnet", "ocr", "crackrefinenet", "crackformer", "patch", "weak")  # pool or attend over all they see
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
@@ -39,8 +44,11 @@ class Predictor:
 
     Args:
         network: Runs the tiles.
-        tile: Side of the tiles in px; None for what suits the weights.
-        overlap: Least share of a tile that it shares with the next, 0 to 0.9.
+        tile: Side of the tiles in px; None for what suits the weights; "auto" for tiles up to twice that, as large as
+            suits the photo, which run fewer pixels twice. A network that looks at the whole of what it sees, such as
+            PSPNet, keeps to what it was trained with.
+        overlap: Least share of a tile that it shares with the next, 0 to 0.9; with "auto" of a tile that suits the
+            weights.
         batch_size: Tiles of one batch; None for what suits the device.
         threshold: Crack from this probability on, between 0 and 1; None for that of the weights.
         tta: Average over the four flips of each tile: four times the work, slightly better masks.
@@ -62,7 +70,7 @@ class Predictor:
         self,
         network: Network,
         *,
-        tile: int | None = None,
+        tile: int | str | None = None,
         overlap: float = 0.25,
         batch_size: int | None = None,
         threshold: float | None = None,
@@ -74,7 +82,10 @@ class Predictor:
             raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
         self.network = network
         self._memory = network.memory
-        self.tile = network.card.tile if tile is None else tile
+        if isinstance(tile, str) and tile != AUTO:
+            raise UsageError(f"tile is {tile!r}, but must be px or {AUTO}", remedy="leave it out for what suits")
+        self._halo = round(overlap * network.card.tile) if tile == AUTO else None
+        self.tile = _largest(network.card) if tile == AUTO else tile if isinstance(tile, int) else network.card.tile
         self.overlap = overlap
         self.tta = tta
         self.threshold = network.card.threshold if threshold is None else threshold
@@ -93,7 +104,10 @@ class Predictor:
 
     def settings(self) -> dict[str, object]:
         """Return everything besides the weights that decides the pixels of a result."""
-        values = {"tile": self.tile, "overlap": self.overlap, "threshold": self.threshold, "tta": self.tta}
+        values: dict[str, object] = {
+            "tile": self.tile, "overlap": self.overlap, "threshold": self.threshold, "tta": self.tta
+        }  # fmt: skip
+        values |= {"halo": self._halo} if self._halo is not None else {}
         return {**values, "dtype": self.network.dtype}
 
     def levels(self, image: Image) -> Levels:
@@ -170,6 +184,8 @@ class Predictor:
 
     def plan(self, length: int) -> Axis:
         """Return where the tiles lie along a side of `length` px."""
+        if self._halo is not None:
+            return plan_even(length, most=self.tile, halo=self._halo, stride=self.network.card.stride)
         return plan_axis(length, tile=self.tile, overlap=self.overlap, stride=self.network.card.stride)
 
     def _cut(self, photos: Iterable[tuple[T, Photo | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
@@ -256,6 +272,11 @@ class Predictor:
     @cached_property
     def _batch_pixels(self) -> int:
         return self._memory.batch_pixels()
+
+
+def _largest(card: Card) -> int:
+    """Return the side of the largest tiles that a network's result does not suffer from."""
+    return card.tile if any(name in card.model for name in _GLOBAL) else 2 * card.tile
 
 
 class _Photo(Generic[T]):

@@ -5,6 +5,7 @@ Chooses who runs them by the file's ending; knows nothing about photos, tiles or
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,8 +87,11 @@ def _load_exported(path: Path, device: str, dtype: str) -> Network:
 
 def _load_torch(weights: str | Path | None, model: str | None, device: str, dtype: str) -> Network:
     from cracktool.device import choose_device
+    from cracktool.inference.folding import fold_norms
     from cracktool.inference.torch_network import TorchNetwork
     from cracktool.weights import load_weights
 
     choice = choose_device(device, dtype)
-    return TorchNetwork(load_weights(weights, model=model), choice.device, choice.dtype, choice.reason)
+    checkpoint = load_weights(weights, model=model)
+    folded = replace(checkpoint, model=fold_norms(checkpoint.model, checkpoint.card.stride))
+    return TorchNetwork(folded, choice.device, choice.dtype, choice.reason)

@@ -1,14 +1,13 @@
 """Many machines: the same work by the actors of a Ray cluster. The only home of Ray.
 
-Ray Data hands out the photos and starts again what is lost with an actor; each actor is a `Predictor` that reads, runs
-and writes as a plain run does, so its masks are the same. All machines must see the same files.
+Ray starts an actor that died again, and does what was lost with it once more; each actor is a `Predictor` that reads,
+runs and writes as a plain run does, so its masks are the same. All machines must see the same files. Ray's own actors
+and not Ray Data: nothing but paths goes through the cluster, and an unreadable file must not end the run.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import pickle
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +22,8 @@ from cracktool.inference.folder import FolderOptions, Result, noted, open_journa
 from cracktool.inference.inputs import Task, make_folder
 from cracktool.inference.journal import FailureList
 from cracktool.inference.loading import load_predictor
-from cracktool.inference.writing import Done
+from cracktool.inference.writing import Done, Failed
 
-_CPU_SHARE = 0.5  # of the processors that actors reserve: Ray Data starts nothing where they take all
 _BATCH = 8  # photos that an actor takes at once, and that are lost with it
 
 
@@ -51,7 +49,7 @@ def infer_ray(
         out: Folder of the results, the same on all machines.
         options: As in `infer_folder`; not for a dry run.
         workers: Actors. Each has an equal share of the processors, or a GPU of its own.
-        stop: Once it is set, no further result is waited for.
+        stop: Once it is set, no further photo is begun; those under way are finished.
 
     Returns:
         The results: first what needs no work, then the others as they come.
@@ -95,11 +93,10 @@ class Actor:
         self._predictor: Predictor = load_predictor(**work.load)
         self._journal = open_journal(self._predictor, work.out, work.options, f"ray-{secrets.token_hex(4)}")
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Do the pickled tasks of a batch; return the pickled results beside their numbers."""
-        tasks = [pickle.loads(task) for task in batch["task"]]
-        results = run_tasks(self._predictor, tasks, self._journal, self._work.options)
-        return {"number": batch["number"], "result": [pickle.dumps(result) for result in results]}
+    def run(self, tasks: Sequence[tuple[int, Task]]) -> list[tuple[int, Done | Failed]]:
+        """Do tasks; return their results beside their numbers."""
+        results = run_tasks(self._predictor, (task for _, task in tasks), self._journal, self._work.options)
+        return [(number, result) for (number, _), result in zip(tasks, results, strict=True)]
 
 
 def _results(
@@ -109,19 +106,23 @@ def _results(
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    share = share or {"num_cpus": _CPU_SHARE * ray.cluster_resources().get("CPU", 1) / workers}
+    share = share or {"num_cpus": ray.cluster_resources().get("CPU", 1) / workers}
     here = Path.cwd()
-    rows = [{"number": number, "task": pickle.dumps(_absolute(task, here))} for number, task in enumerate(tasks)]
-    dataset = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / _BATCH))
-    pool = ray.data.ActorPoolStrategy(size=workers)
-    done = dataset.map_batches(Actor, fn_constructor_args=(work,), batch_size=_BATCH, compute=pool, **share)
-    for row in done.iter_rows():
-        task, result = tasks[int(row["number"])], pickle.loads(row["result"])
-        given = {"path": task.photo} | ({"outputs": task.outputs} if isinstance(result, Done) else {})
-        yield replace(result, **given)
-        if stop.is_set():
-            return
+    numbered = [(number, _absolute(task, here)) for number, task in enumerate(tasks)]
+    batches = iter([numbered[start : start + _BATCH] for start in range(0, len(numbered), _BATCH)])
+    remote = ray.remote(max_restarts=-1, max_task_retries=-1, **share)(Actor)
+    actors = [remote.remote(work) for _ in range(min(workers, -(-len(numbered) // _BATCH)))]
+    running = {actor.run.remote(batch): actor for actor, batch in zip(actors, batches, strict=False)}
+    while running:
+        (ready, *_), _ = ray.wait(list(running))
+        actor = running.pop(ready)
+        batch = None if stop.is_set() else next(batches, None)
+        if batch is not None:
+            running[actor.run.remote(batch)] = actor
+        for number, result in ray.get(ready):
+            task = tasks[number]
+            given = {"path": task.photo} | ({"outputs": task.outputs} if isinstance(result, Done) else {})
+            yield replace(result, **given)
 
 
 def _absolute(task: Task, here: Path) -> Task:
@@ -132,7 +133,6 @@ def _absolute(task: Task, here: Path) -> Task:
 def _ray() -> Any:
     try:
         import ray
-        import ray.data
     except ImportError as error:
         raise UsageError("Ray is not installed", remedy="pip install 'cracktool[ray]'") from error
     return ray
