@@ -17,8 +17,9 @@ LOAD = {"device": "cpu", "dtype": "float32", "tile": 128}
 
 
 @pytest.fixture
-def ray():
+def ray(monkeypatch):
     ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # workers give way to all else, and on a busy machine never begin
     ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     yield ray
     ray.shutdown()
@@ -42,7 +43,7 @@ def workers():
 def test_a_killed_worker_changes_nothing(ray, tmp_path):
     pytest.importorskip("psutil")
     photos, out = tmp_path / "in", tmp_path / "ray"
-    make_photos(photos, 48)
+    make_photos(photos, 40)
     (photos / "bad.png").write_bytes(b"no picture")
     killed, results = 0, []
     for result in infer_ray(load_predictor(**LOAD), LOAD, [photos], out, FolderOptions(probs=True), workers=2):
@@ -59,7 +60,7 @@ def test_a_killed_worker_changes_nothing(ray, tmp_path):
     plain = list(infer_folder(predictor, [photos], tmp_path / "plain", FolderOptions(probs=True)))
     assert {type(result) for result in plain} == {Done, Failed}
     masks = sorted(path.name for path in (tmp_path / "plain").glob("*.png"))
-    assert len(masks) == 96
+    assert len(masks) == 80
     for name in masks:
         assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert not list(out.glob(".*"))  # nor a part of a file

@@ -6,6 +6,7 @@ A video is done whole or not at all: its results take their names when the last 
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ class VideoReader:
 
     def __init__(self, path: Path, every: int = 1) -> None:
         self._path, self._every = path, every
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong with a file is said by an exception
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             reason = "not a video that OpenCV can open" if path.is_file() else "no such file"

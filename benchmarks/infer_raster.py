@@ -1,0 +1,106 @@
+"""A gigapixel GeoTIFF in little memory: a table of peak memory and cost per megapixel, then one JSON line.
+
+Each photo is a process of its own, on the CPU. The last row is a photo of four times the height of the one before.
+
+    python benchmarks/infer_raster.py [--width 20000] [--heights 50000,200000] [--costs 1,10,100,1000] [--network conv]
+
+`conv` is a network of one convolution: what is measured is the code around a network. `default` are the weights that
+ship; a gigapixel takes them an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cracktool.inference import Done, Predictor, infer_folder, load_network
+from cracktool.inference.torch_network import TorchNetwork
+from cracktool.weights import Card, Checkpoint
+
+MIB = 2**20
+BLOCK = 512
+
+
+def main() -> None:
+    """Measure all sizes, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=20_000)
+    parser.add_argument("--heights", default="50000,200000", help="of the photos whose memory is measured")
+    parser.add_argument("--costs", default="1,10,100,1000", help="megapixels of square photos whose time is measured")
+    parser.add_argument("--network", choices=["conv", "default"], default="conv")
+    parser.add_argument("--tile", default="512", help="px, or auto")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.network, options.tile)))
+        return
+    print(f"{'photo':>18s}{'Mpx':>9s}{'peak MiB':>10s}{'cpu s / Mpx':>13s}")
+    heights = [int(height) for height in options.heights.split(",") if height]
+    peaks = [run(height, options.width, options)["peak"] for height in heights]
+    sides = [round(math.sqrt(1e6 * float(cost))) for cost in options.costs.split(",") if cost]
+    costs = [run(side, side, options)["cost"] for side in sides]
+    figures = {"peak_mib": [round(peak / MIB) for peak in peaks], "cpu_s_per_megapixel": [round(c, 4) for c in costs]}
+    if len(peaks) > 1:
+        figures["growth"] = round(peaks[-1] / peaks[0] - 1, 4)
+    values = {name: value for name, value in vars(options).items() if name != "one"}
+    print(json.dumps({"benchmark": "infer raster", **values} | figures))
+
+
+def run(height: int, width: int, options: argparse.Namespace) -> dict[str, float]:
+    """Print a line of the table, and return what a new process measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = make(Path(folder) / "ortho.tif", height, width)
+        more = ["--network", options.network, "--tile", options.tile]
+        command = [sys.executable, __file__, "--one", str(path), *more]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    pixels = height * width / 1e6
+    found["cost"] /= pixels
+    print(f"{f'{height} x {width}':>18s}{pixels:9.0f}{found['peak'] / MIB:10.0f}{found['cost']:13.4f}", flush=True)
+    return found
+
+
+def measure(path: Path, kind: str, tile: str) -> dict[str, float]:
+    """Run one photo; return the peak memory of this process in bytes and processor seconds."""
+    card = Card(model="conv", mean=(0.5,) * 3, std=(0.2,) * 3)
+    model = torch.nn.Conv2d(3, 1, 3, padding=1)
+    conv = TorchNetwork(Checkpoint(model, card, "none"), torch.device("cpu"))
+    network = conv if kind == "conv" else load_network(device="cpu", dtype="float32")
+    predictor = Predictor(network, tile=int(tile) if tile.isdecimal() else tile)
+    predictor.mask(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8))  # warms up
+    began = time.process_time()
+    (result,) = infer_folder(predictor, [path], path.parent / "masks")
+    assert isinstance(result, Done), result
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"peak": peak, "cost": time.process_time() - began}
+
+
+def make(path: Path, height: int, width: int) -> Path:
+    """Write a tiled GeoTIFF of noise, block by block."""
+    import rasterio
+    from rasterio.windows import Window
+
+    block = np.random.default_rng(0).integers(90, 170, (3, BLOCK, width), dtype=np.uint8)
+    place = rasterio.transform.from_origin(500_000, 5_000_000, 0.01, 0.01)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8", tiled=True, blockxsize=BLOCK,
+        blockysize=BLOCK, crs="EPSG:25832", transform=place, BIGTIFF="IF_SAFER",
+    ) as dataset:  # fmt: skip
+        for top in range(0, height, BLOCK):
+            rows = min(BLOCK, height - top)
+            dataset.write(block[:, :rows], window=Window(0, top, width, rows))
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""`crack infer` against the bare network, MONAI's sliding window and the 10 %-stride patch loop: a table, a JSON line.
+
+All by the same network, tile and overlap, on the CPU, in turn and in one process, with processor seconds beside
+wall-clock seconds, so that a busy machine does not falsify the ratios. The bare network runs the same tiles from
+memory, without decoding, blending or writing. The patch loop is that of khanhha/crack_segmentation as published:
+windows of the tile's side, moved by a tenth of it, one at a time. MONAI gets photos that are decoded.
+
+    python benchmarks/infer_rate.py [--photos 40] [--side 3000x4000] [--small 300] [--tile 512] [--loop-side 700]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cracktool.images import encode_jpeg, read_image
+from cracktool.inference import Predictor, infer_folder, load_network
+from cracktool.inference.network import Network
+
+ROOT = Path(__file__).parents[1]
+OVERLAP = 0.25
+
+
+def main() -> None:
+    """Make photos, time all ways of running them, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=40, help="large ones [40]")
+    parser.add_argument("--side", default="3000x4000", help="height x width of the large ones [3000x4000]")
+    parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes [300]")
+    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--loop-side", type=int, default=700, help="side of the photo of the patch loop in px [700]")
+    options = parser.parse_args()
+    height, width = map(int, options.side.split("x"))
+    network = load_network(device="cpu", dtype="float32")
+    predictor = Predictor(network, tile=options.tile, overlap=OVERLAP)
+    rng = np.random.default_rng(0)
+    mixed = [tuple(int(side) for side in rng.integers(200, 700, 2)) for _ in range(options.small)]
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        large = make_photos(Path(folder) / "large", [(height, width)] * options.photos)
+        small = make_photos(Path(folder) / "small", mixed)
+        print(f"{'what':34s}{'wall s':>9s}{'cpu s':>9s}{'Mpx / cpu s':>13s}")
+        for name, photos in (("large", large), ("small", small)):
+            figures |= compare(name, photos, predictor, network, Path(folder))
+    figures |= compare_loop(options.loop_side, predictor, network)
+    print(json.dumps({"benchmark": "infer rate", **vars(options)} | figures))
+
+
+def compare(
+    name: str, photos: Sequence[Path], predictor: Predictor, network: Network, folder: Path
+) -> dict[str, float]:
+    """Time one set of photos; return the ratios, above 1 where `crack infer` is faster."""
+    images = [read_image(photo) for photo in photos]
+    pixels = sum(image.shape[0] * image.shape[1] for image in images)
+    batches = list(tiles_of(images, predictor))
+    ways: dict[str, Callable[[], object]] = {
+        "bare": lambda: [network(batch) for batch in batches],
+        "folder": lambda: list(infer_folder(predictor, list(photos), folder / f"{name}_{time.time_ns()}")),
+        "monai": lambda: [monai_mask(image, network, predictor.tile) for image in images],
+    }
+    ways["bare"]()  # warms up
+    times = {way: timed(f"{name} {way}", run, pixels) for way, run in ways.items()}
+    return {
+        f"{name}_of_bare": round(times["bare"] / times["folder"], 3),
+        f"{name}_times_monai": round(times["monai"] / times["folder"], 2),
+    }
+
+
+def compare_loop(side: int, predictor: Predictor, network: Network) -> dict[str, float]:
+    """Time the patch loop on one photo."""
+    image = texture(side, side)
+    predictor.mask(image)
+    ours = timed("loop's photo, engine", lambda: predictor.mask(image), side**2)
+    theirs = timed("loop's photo, 10 % stride", lambda: patch_loop(image, network, predictor.tile), side**2)
+    return {"times_patch_loop": round(theirs / ours, 1)}
+
+
+def timed(what: str, run: Callable[[], object], pixels: int) -> float:
+    """Print and return the processor seconds of a run."""
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    print(f"{what:34s}{wall:9.1f}{processor:9.1f}{pixels / 1e6 / processor:13.2f}", flush=True)
+    return processor
+
+
+def tiles_of(images: Sequence[np.ndarray], predictor: Predictor):
+    """Yield the tiles that the engine runs, uint8 (B, h, w, 3), in batches of one shape."""
+    for image in images:
+        rows, columns = predictor.plan(image.shape[0]), predictor.plan(image.shape[1])
+        padded = np.pad(image, ((0, rows.padded - len(image)), (0, columns.padded - image.shape[1]), (0, 0)), "edge")
+        cut = [padded[y : y + rows.tile, x : x + columns.tile] for y in rows.starts for x in columns.starts]
+        step = max(512 * 512 // (rows.tile * columns.tile), 1)
+        for start in range(0, len(cut), step):
+            yield torch.from_numpy(np.stack(cut[start : start + step]))
+
+
+def monai_mask(image: np.ndarray, network: Network, tile: int) -> np.ndarray:
+    """Return the mask by MONAI's sliding window, Gaussian weights as its documentation advises for segmentation."""
+    from monai.inferers import sliding_window_inference
+
+    def run(batch: torch.Tensor) -> torch.Tensor:
+        return network(batch.permute(0, 2, 3, 1).to(torch.uint8).contiguous())[:, None]
+
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        probs = sliding_window_inference(pixels, (tile, tile), 1, run, overlap=OVERLAP, mode="gaussian")
+    return (probs[0, 0] >= 0.5).numpy()
+
+
+def patch_loop(image: np.ndarray, network: Network, tile: int) -> np.ndarray:
+    """Return the mask as the mean of windows moved by a tenth of their side."""
+    height, width = image.shape[:2]
+    total, count = np.zeros((height, width)), np.zeros((height, width))
+    step = tile // 10
+    for top in [*range(0, height - tile, step), height - tile]:
+        for left in [*range(0, width - tile, step), width - tile]:
+            window = np.ascontiguousarray(image[top : top + tile, left : left + tile])
+            total[top : top + tile, left : left + tile] += network(torch.from_numpy(window)[None])[0].numpy()
+            count[top : top + tile, left : left + tile] += 1
+    return total / count >= 0.5
+
+
+def make_photos(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[Path]:
+    """Write a JPEG of each (height, width)."""
+    folder.mkdir()
+    for number, (height, width) in enumerate(sizes):
+        (folder / f"{number:04}.jpg").write_bytes(encode_jpeg(texture(height, width, number)))
+    return sorted(folder.iterdir())
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return cracked asphalt of any size, uint8 (height, width, 3): an example photo beside itself."""
+    photo = read_image(ROOT / "examples" / "photos" / "pavement.jpg")
+    times = (-(-height // photo.shape[0]) + 1, -(-width // photo.shape[1]) + 1, 1)
+    top, left = np.random.default_rng(seed).integers(0, 300, 2)
+    return np.ascontiguousarray(np.tile(photo, times)[top : top + height, left : left + width])
+
+
+if __name__ == "__main__":
+    main()
