@@ -45,7 +45,7 @@ FLOORS = {
 HOMES = {  # heavy dependency -> floors or modules that may import it
     "torch": {
         *("device", "losses", "models", "checkpoints", "weights", "data"),
-        *("inference.torch_network", "evaluation", "export", "training"),
+        *("inference.torch_network", "inference.folding", "evaluation", "export", "training"),
     },
     "torchvision": {"data", "models.crackrefinenet"},
     "timm": {"models.encoder"},
