@@ -19,7 +19,7 @@ from cracktool.images import Image, Mask
 
 ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
 _BLOCK = 512
-_CACHE_BYTES = 128 * 2**20  # GDAL's own default is a twentieth of the machine's memory
+_CACHE_BYTES = 64 * 2**20  # a row of blocks of 512 px, 32,000 px wide; GDAL's default is 5 % of the machine's memory
 _WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
 _AGAIN = "copy it again from its origin"
 
