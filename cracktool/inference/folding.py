@@ -16,7 +16,7 @@ _SIDE = 64  # px of the picture that shows which norm follows which convolution
 _CLOSE = 1e-3  # of logits, whose scale is 1
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fold_norms(model: nn.Module, stride: int = 32) -> nn.Module:
     """Return a network in evaluation with its batch norms folded; the network itself where that changes its result.
 
@@ -36,8 +36,7 @@ def fold_norms(model: nn.Module, stride: int = 32) -> nn.Module:
     folded = copy.deepcopy(model)
     for convolution, norm in pairs:
         _fold(folded, convolution, norm)
-    with torch.no_grad():
-        close = torch.allclose(folded(picture), expected, rtol=_CLOSE, atol=_CLOSE)
+    close = torch.allclose(folded(picture), expected, rtol=_CLOSE, atol=_CLOSE)
     return folded if close else model
 
 
