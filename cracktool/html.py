@@ -17,7 +17,7 @@ def page(title: str, body: Iterable[str], *, package: str, name: str, pictures: 
     Args:
         title: Of the page.
         body: Its HTML, piece by piece.
-        package: Where ``NAME.css`` and ``NAME.js`` lie.
+        package: Where ``NAME.css`` lies, and ``NAME.js`` if the page has a program.
         name: Of these two.
         pictures: Where pictures may come from, as a Content-Security-Policy says it.
 
@@ -25,17 +25,18 @@ def page(title: str, body: Iterable[str], *, package: str, name: str, pictures: 
         >>> "".join(page("Cracks", ["<p>none</p>"], package="cracktool.inspection", name="report"))[:15]
         '<!doctype html>'
     """
-    style, script = ((resources.files(package) / f"{name}.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    folder = resources.files(package)
+    style, program = (folder / f"{name}.css").read_text("utf-8"), folder / f"{name}.js"
+    script = f"\n<script>\n{program.read_text('utf-8')}</script>" if program.is_file() else ""
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     # Nothing is fetched, and a file name cannot become a program.
-    yield (
-        f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src {pictures}; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-    )
+    policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'"
+    policy += "; script-src 'unsafe-inline'" if script else ""
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     yield '<meta name="viewport" content="width=device-width">\n'
     yield f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
     yield from body
-    yield f"\n<script>\n{script}</script>\n</body>\n</html>\n"
+    yield f"{script}\n</body>\n</html>\n"
 
 
 def data_block(name: str, content: object) -> str:

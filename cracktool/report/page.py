@@ -1,6 +1,6 @@
 """One HTML page with everything a report has: scores, published protocols, groups, plots, pictures.
 
-The page holds all that it shows, runs no program and fetches nothing.
+The page holds all that it shows and runs no program.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from cracktool.html import page
 from cracktool.report.tables import Table, group_tables, protocol_tables, score_table
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Picture = tuple[str, bytes]
 """What a picture shows, and its PNG."""
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def report_page(report: Report, plots: Sequence[Picture], figures: Sequence[Picture]) -> str:
@@ -31,24 +29,18 @@ def report_page(report: Report, plots: Sequence[Picture], figures: Sequence[Pict
         figures: Images with their errors, worst first.
     """
     title = f"{report.manifest.folder.name}, {report.split}: {report.origin.name}"
-    style = resources.files(__package__).joinpath("page.css").read_text("utf-8")
-    return "\n".join(
-        (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>",
-            f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>\n<main>",
-            _section("Scores", [_scores(report)]),
-            _section("By group", [_table(table) for table in group_tables(report)]),
-            _section("Published protocols", _protocols(report)),
-            _section("Plots", [f'<div class="grid">{_pictures(plots)}</div>']),
-            _section("Images: worst, median and best by IoU", [_pictures(figures)]),
-            _section("What was not scored", [_failures(report)]),
-            _section("How to read this", [_notes(report)]),
-            "</main>\n</body>\n</html>\n",
-        )
+    body = (
+        f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>\n<main>",
+        _section("Scores", [_scores(report)]),
+        _section("By group", [_table(table) for table in group_tables(report)]),
+        _section("Published protocols", _protocols(report)),
+        _section("Plots", [f'<div class="grid">{_pictures(plots)}</div>']),
+        _section("Images: worst, median and best by IoU", [_pictures(figures)]),
+        _section("What was not scored", [_failures(report)]),
+        _section("How to read this", [_notes(report)]),
+        "</main>",
     )
+    return "".join(page(title, body, package="cracktool.report", name="page"))
 
 
 def _facts(report: Report) -> str:
