@@ -45,10 +45,9 @@ class Histogram:
             raise InputError(f"expected uint8 levels and a bool truth, got {levels.dtype} and {truth.dtype}")
         check_shapes(levels, truth)
         crack = np.bincount(levels[truth], minlength=BINS)  # few pixels are crack: these are counted apart
-        total = np.zeros(BINS, np.int64)
         rows = max(_BAND_PIXELS // max(levels.shape[1], 1), 1)
-        for top in range(0, levels.shape[0], rows):
-            total += np.bincount(levels[top : top + rows].ravel(), minlength=BINS)
+        bands = (levels[top : top + rows].ravel() for top in range(0, levels.shape[0], rows))
+        total = sum((_counted(band) for band in bands), np.zeros(BINS, np.int64))
         return Histogram(crack=crack, background=total - crack)
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -83,6 +82,14 @@ class Histogram:
         """Return crack found and pixels predicted with each level as threshold, int64 (256,) both."""
         tp = self.crack[::-1].cumsum()[::-1]
         return tp, tp + self.background[::-1].cumsum()[::-1]
+
+
+def _counted(levels: Levels) -> npt.NDArray[np.int64]:
+    """Return how often each level occurs in a row of them, by counting pairs: half as many numbers, half the time."""
+    even = len(levels) // 2 * 2
+    pairs = np.bincount(levels[:even].view(np.uint16), minlength=BINS * BINS).reshape(BINS, BINS)
+    odd = np.bincount(levels[even:], minlength=BINS)
+    return np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1) + odd)
 
 
 def best_threshold(histograms: Iterable[Histogram]) -> float:
