@@ -215,6 +215,31 @@ def test_pooling_by_products_equals_adaptive_pooling(cells, size):
     torch.testing.assert_close(form._GridMean(cells)(x), nn.functional.adaptive_avg_pool2d(x, cells))
 
 
+class Enlarging(nn.Module):
+    """The exporter, which divides towards 0, would pool one row more than its map has."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(*(nn.Conv2d(3, 3, kernel_size=3, stride=2, padding=1) for _ in range(3)))
+        self.pool = nn.AdaptiveAvgPool2d(2)
+
+    def forward(self, x):
+        height, width = 4 * x.shape[-2], 4 * x.shape[-1]
+        large = nn.functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+        return self.pool(self.down(nn.functional.pad(large, (0, -width % 8, 0, -height % 8))))[:, :1]
+
+
+def test_sizes_are_divided_as_python_divides_them():
+    torch.manual_seed(0)
+    options = ExportOptions(embed_sigmoid=False)
+    built = form.ExportedForm(Checkpoint(Enlarging().eval(), CARD, ""), options)
+    session = onnxruntime.InferenceSession(onnx_file.build_onnx(built, CARD, "image", "logits", {}))
+    for height, width in ((16, 17), (18, 5), (9, 32)):
+        image = noise(1, height, width)
+        (logits,) = session.run(None, {"image": image})
+        np.testing.assert_allclose(logits, built(torch.from_numpy(image)).detach().numpy(), atol=1e-5)
+
+
 def test_wrong_graph_leaves_no_file(no_translation, tmp_path):
     with pytest.raises(CrackError, match="away from PyTorch"):
         export_model(Checkpoint(Tiny().eval(), CARD, ""), tmp_path / "tiny.onnx")

@@ -432,6 +432,14 @@ def test_onnx_files_that_are_none_of_ours(tmp_path):
         load_network(tmp_path / "text.onnx", device=CPU, dtype=torch.float32)
 
 
+def test_a_file_that_cannot_be_run_is_named(tmp_path):
+    path = onnx_file(tmp_path / "large.onnx", nn.Conv2d(3, 1, 99), {METADATA_KEY: CARD.to_json()})
+    pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
+    for network in (OnnxNetwork(path), OpenVinoNetwork(path)):
+        with pytest.raises(WeightsError, match=r"large\.onnx: it cannot be run on tiles of 32 x 64 px"):
+            network(np.zeros((1, 32, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (70, 201), (333, 65)])
 def test_numpy_and_torch_blend_to_the_same_levels(size):
     class Same(Red):

@@ -5,7 +5,9 @@ Translates and checks the graph; whether it gives the same values is for `crackt
 
 from __future__ import annotations
 
+import operator
 import warnings
+from collections.abc import Callable
 from textwrap import shorten
 from typing import Any
 
@@ -79,6 +81,7 @@ def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, s
             output_names=[gives],
             dynamic_shapes={"image": form.free_axes()},
             opset_version=OPSET,
+            custom_translation_table={operator.floordiv: _floor_division()},
             dynamo=True,
             verbose=False,
         )
@@ -86,3 +89,18 @@ def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, s
         ClearMetadataAndDocStringPass()(program.model)  # stack traces with the folders of this machine
     program.model.metadata_props.update(metadata)
     return program.model_proto
+
+
+def _floor_division() -> Callable[[Any, Any], Any]:
+    """Return how sizes are divided in the graph: rounded down, where the exporter rounds towards 0.
+
+    They differ below 0, which a part of a size may be: that of a map behind a stride, once its multiples are taken out.
+    """
+    from onnxscript import INT64, opset18
+
+    def floor_division(size: Any, by: Any) -> Any:
+        return opset18.Div(opset18.Sub(size, opset18.Mod(size, by)), by)
+
+    # The exporter reads types here, and those written above would be text to it.
+    floor_division.__annotations__ = {"size": INT64, "by": INT64, "return": INT64}
+    return floor_division

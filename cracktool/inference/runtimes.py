@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from xml.etree import ElementTree
 
@@ -42,11 +43,17 @@ class RuntimeNetwork(ABC):
     memory: Memory = MainMemory()
     takes: str
     gives: str
+    failures: tuple[type[Exception], ...]
 
     def __call__(self, tiles: npt.ArrayLike) -> Floats:
         """Return probabilities float32 (B, h, w) of RGB tiles uint8 (B, h, w, 3)."""
         pixels = np.ascontiguousarray(tiles, np.uint8)
-        values = self.run(self.prepared(pixels))[:, 0]
+        try:
+            values = self.run(self.prepared(pixels))[:, 0]
+        except self.failures as error:
+            height, width = pixels.shape[1:3]
+            reason = f"it cannot be run on tiles of {height} x {width} px: {shorten(str(error), 120)}"
+            raise WeightsError(reason, path=self._path, remedy=_AGAIN) from error
         if self.gives == LOGITS:
             values = 0.5 + 0.5 * np.tanh(0.5 * values)  # the sigmoid, without overflow
         return np.asarray(values, np.float32)
@@ -70,7 +77,7 @@ class RuntimeNetwork(ABC):
             reason = f"its input {takes} and output {gives} are not those of an exported model"
             raise WeightsError(reason, path=path, remedy=_FOREIGN)
         self.card = Card.from_json(card, path=path)
-        self.digest = _digest(path)
+        self._path, self.digest = path, _digest(path)
         self.takes, self.gives = takes, gives
         self._scales = self.card.normalisation()
 
@@ -89,6 +96,7 @@ class OnnxNetwork(RuntimeNetwork):
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         provider = _provider(device)
+        self.failures = _onnx_errors()
         self._session = _open_session(path, provider)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in metadata:
@@ -116,6 +124,8 @@ class OpenVinoNetwork(RuntimeNetwork):
         WeightsError: The file is damaged, or was not exported by this package.
         UsageError: OpenVINO is not installed, or cannot use the device.
     """
+
+    failures = (RuntimeError,)
 
     def __init__(self, path: Path, device: str = "cpu", dtype: str = "auto") -> None:
         core = _openvino_core(device)
@@ -151,21 +161,27 @@ def _provider(device: str) -> str:
 
 def _open_session(path: Path, provider: str) -> Any:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-    damage = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.RuntimeException)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it would talk on stderr besides raising
     options.intra_op_num_threads = _threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except (*damage, errors.NotImplemented, errors.NoSuchFile) as error:
+    except _onnx_errors() as error:
         if "opset" in str(error).lower() or "ir version" in str(error).lower():
             found = re.search(r"(opset|IR version):? ?(\d+)", str(error), re.IGNORECASE)
             what = f"{found[1].lower()} {found[2]}" if found else "a later version"
             reason = f"ONNX Runtime {onnxruntime.__version__} cannot read its {what}"
             raise WeightsError(reason, path=path, remedy="pip install --upgrade onnxruntime") from error
         raise WeightsError("not a whole ONNX file", path=path, remedy=_AGAIN) from error
+
+
+def _onnx_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises about a file or a run, which has no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    classes = (getattr(errors, name) for name in dir(errors))
+    return tuple(each for each in classes if isinstance(each, type) and issubclass(each, Exception))
 
 
 def _openvino_core(device: str) -> Any:
