@@ -326,8 +326,13 @@ def test_published_evaluators_are_followed(crack, two_sets):
     assert json.loads(crack("eval", one, "--masks", half, "--protocol", "all", "--json", "-q")[1])[
         "protocols"
     ].keys() == {*("khanhha", "mmseg", "csbsr", "tut", "deepsegmentor", "fphbn", "cracksam", "omnicrack", "opencrack")}
-    code, _, err = crack("eval", one, "--masks", half, "--protocol", "kanhha")
-    assert (code, "did you mean khanhha" in err) == (2, True)
+
+
+def test_misspelt_scores_and_evaluators_are_noticed_before_anything_runs(crack, two_sets):
+    one, other, half = two_sets
+    for option, word, meant in (("--protocol", "kanhha", "khanhha"), ("--score", "iuo", "iou")):
+        code, printed, err = crack("eval", one, other, "--masks", half, option, word)
+        assert (code, printed, err.count("\n"), f"did you mean {meant}" in err) == (2, "", 1, True)
 
 
 def test_spoilt_photos_are_scored_by_severity(crack, two_sets, tmp_path):

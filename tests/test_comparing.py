@@ -320,7 +320,7 @@ def test_networks_that_restore_are_scored_in_squares(tmp_path):
     sharp = np.random.default_rng(0).integers(0, 256, (280, 40, 3)).astype(np.uint8)
     small, _, files = degraded("n0", sharp, None, 0)
     manifest = Manifest(tmp_path, (replace(entry(0), height=70, width=10),))
-    assert restoration_scorer(manifest, checkpoint) is None
+    assert restoration_scorer(manifest, lambda: checkpoint) is None
     for name, content in {**files, "images/n0.png": encode_png(small)}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -330,7 +330,7 @@ def test_networks_that_restore_are_scored_in_squares(tmp_path):
         sr, _ = model.restore(x)
     np.testing.assert_array_equal(restored[:256], (sr[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
     assert kernel.shape == (21, 21)
-    scores = restoration_scorer(manifest, checkpoint)(manifest.entries[0])
+    scores = restoration_scorer(manifest, lambda: checkpoint)(manifest.entries[0])
     assert scores.keys() == {"psnr", "ssim", "kernel_psnr"}
     assert scores["psnr"] == quality(restored, sharp)["psnr"]
     clean = replace(manifest.entries[0], mask="", label="uncracked")
@@ -338,12 +338,12 @@ def test_networks_that_restore_are_scored_in_squares(tmp_path):
         Manifest(tmp_path, (clean,)),
         [(clean, np.zeros((280, 40), np.uint8))],
         origin=masks_origin("m"),
-        scorer=restoration_scorer(manifest, checkpoint),
+        scorer=restoration_scorer(manifest, lambda: checkpoint),
     )
     assert report.scores["psnr"].empty_is_one.mean == scores["psnr"]
     (tmp_path / "kernels" / "n0.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"n0\.npy"):
-        restoration_scorer(manifest, checkpoint)(manifest.entries[0])
+        restoration_scorer(manifest, lambda: checkpoint)(manifest.entries[0])
 
 
 def test_a_report_of_masks_is_the_same_bytes_again(data, tmp_path):

@@ -19,7 +19,6 @@ from cracktool.metrics import (
     average_iou,
     average_precision,
     best_dice,
-    best_threshold,
     centreline_matches,
     threshold_level,
     tolerance_matches,
@@ -120,23 +119,6 @@ def test_pooling_histograms_pools_counts(several, level):
     histograms = [Histogram.of(*pair) for pair in several]
     total = sum((each.counts(level) for each in histograms), Counts(tp=0, fp=0, fn=0, tn=0))
     assert Histogram.pool(histograms).counts(level) == total
-
-
-def test_best_threshold_is_the_best_of_all_and_nearest_to_half():
-    levels = np.array([[10, 60, 200, 220]], np.uint8)
-    truth = np.array([[False, True, True, True]])
-    assert best_threshold([Histogram.of(levels, truth)]) == 60 / 256  # levels 11 to 60 are all perfect
-    masks = Histogram.of((truth * 255).astype(np.uint8), truth)
-    assert best_threshold([masks]) == 0.5
-
-
-@QUICK
-@given(st.lists(pairs(), min_size=1, max_size=3))
-def test_no_threshold_beats_the_best(several):
-    histograms = [Histogram.of(*pair) for pair in several]
-    pooled = Histogram.pool(histograms)
-    best = threshold_level(best_threshold(histograms))
-    assert all(pooled.counts(best).scores().iou >= pooled.counts(level).scores().iou for level in range(1, 256))
 
 
 @QUICK

@@ -88,7 +88,9 @@ def evaluate(
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
+    from cracktool.evaluation import check_pooled
     from cracktool.manifest import read_manifest
+    from cracktool.protocols import choose_protocols
 
     def build(chosen: Path | None) -> Predictor:
         settings = {"tile": tile, "overlap": overlap, "threshold": threshold}
@@ -114,7 +116,8 @@ def evaluate(
             for each in weights or (None,):
                 _show_robustness(manifest, str(each or SHIPPED), build(each), corrupt, score, out, shown, quiet)
         return
-    run = partial(_report, protocols=_protocols(protocol or ()), quiet=quiet)
+    check_pooled(score)
+    run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
     if len(manifests) == len(sources) == 1:
         _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
@@ -132,12 +135,7 @@ def _weights_source(weights: Path | None, model: str | None, build: Callable[[Pa
         used = predictor()
         return model_origin(used, name), predictions_from_model(manifest, used), used.threshold
 
-    def scorer(manifest: Manifest) -> Scorer | None:
-        if not (manifest.folder / "sharp").is_dir() or predictor().network.card.scale == 1:
-            return None
-        return restoration_scorer(manifest, load_weights(weights, model=model))
-
-    return _Source(name, predict, scorer)
+    return _Source(name, predict, partial(restoration_scorer, load=partial(load_weights, weights, model=model)))
 
 
 def _folder_source(kind: str, folder: Path, threshold: float) -> _Source:
@@ -151,12 +149,6 @@ def _folder_source(kind: str, folder: Path, threshold: float) -> _Source:
         return describe(used), read(manifest, used), threshold
 
     return _Source(str(folder), predict)
-
-
-def _protocols(names: Sequence[str]) -> list[str]:
-    from cracktool.protocols import PROTOCOLS
-
-    return list(PROTOCOLS) if "all" in names else list(dict.fromkeys(names))
 
 
 def _report(manifest: Manifest, source: _Source, *, protocols: Sequence[str], quiet: bool) -> Report:

@@ -21,7 +21,7 @@ from cracktool.evaluation.results import Curve, Report
 from cracktool.evaluation.robustness import Spoilt, robustness
 from cracktool.evaluation.rows import Failure, GroupScores, Row
 from cracktool.evaluation.scoring import evaluate
-from cracktool.evaluation.summaries import Summary
+from cracktool.evaluation.summaries import Summary, check_pooled
 from cracktool.evaluation.truth import read_truth
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Row",
     "Spoilt",
     "Summary",
+    "check_pooled",
     "compare",
     "evaluate",
     "masks_origin",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cracktool.errors import InputError, UsageError, did_you_mean
+from cracktool.errors import InputError
 from cracktool.evaluation.results import Report
 from cracktool.evaluation.rows import Row
+from cracktool.evaluation.summaries import check_pooled
 from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
 
 _SURE = 0.05
@@ -92,13 +93,9 @@ def matrix(reports: Sequence[Sequence[Report | None]], score: str, rows: Sequenc
         rows: Names of the sets of predictions.
 
     Raises:
-        UsageError: No report has a pooled score of that name.
+        UsageError: There is no pooled score of that name.
     """
-    known = [report for row in reports for report in row if report is not None]
-    names = {name for report in known for name, summary in report.scores.items() if summary.pooled is not None}
-    if score not in names:
-        near = did_you_mean(score, names) or f"pooled are {', '.join(sorted(names))}"
-        raise UsageError(f"no pooled score {score!r}", remedy=near)
+    check_pooled(score)
     columns = [next((each for each in column if each is not None), None) for column in zip(*reports, strict=True)]
     return Matrix(
         score=score,

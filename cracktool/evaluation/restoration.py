@@ -29,8 +29,12 @@ _SIDE = 64  # of the small photo: a whole photo would need gigabytes; the author
 Scorer = Callable[[Entry], Mapping[str, float]]
 
 
-def restoration_scorer(manifest: Manifest, checkpoint: Checkpoint) -> Scorer | None:
+def restoration_scorer(manifest: Manifest, load: Callable[[], Checkpoint]) -> Scorer | None:
     """Return what scores the restored photo of an entry; None for networks and data sets without sharp photos.
+
+    Args:
+        manifest: The data set.
+        load: Gives the network; called only where there are sharp photos.
 
     Photos are restored on the CPU in squares of 64 px of the small photo, and joined.
 
@@ -39,8 +43,10 @@ def restoration_scorer(manifest: Manifest, checkpoint: Checkpoint) -> Scorer | N
     """
     from cracktool.models import CSBSR
 
-    model = checkpoint.model
-    if not isinstance(model, CSBSR) or not (manifest.folder / "sharp").is_dir():
+    if not (manifest.folder / "sharp").is_dir():
+        return None
+    model = load().model
+    if not isinstance(model, CSBSR):
         return None
 
     def score(entry: Entry) -> Mapping[str, float]:

@@ -15,6 +15,7 @@ from cracktool.errors import UsageError
 from cracktool.evaluation.comparing import Cell, matrix
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
 from cracktool.evaluation.scoring import evaluate
+from cracktool.evaluation.summaries import check_pooled
 from cracktool.images import Image
 from cracktool.manifest import Entry, Manifest
 
@@ -58,6 +59,7 @@ def robustness(
         UsageError: There is no such kind, or no such score.
         InputError: Nothing could be scored.
     """
+    check_pooled(score)
     for kind in kinds:
         if kind not in CORRUPTIONS:
             raise UsageError(f"no corruption {kind!r}", remedy=f"use all, or {', '.join(CORRUPTIONS)}")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cracktool.degradation import SCALE
-from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.errors import CrackError, InputError
 from cracktool.evaluation.masks import Masks, packed
 from cracktool.evaluation.predictions import Origin, Prediction
 from cracktool.evaluation.restoration import Scorer
@@ -23,7 +23,7 @@ from cracktool.evaluation.rows import Failure, Row
 from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
 from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
-from cracktool.protocols import PROTOCOLS, Protocol
+from cracktool.protocols import Protocol, choose_protocols
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ def evaluate(
         origin: Where they come from. Scores over all thresholds are given where these are no binary masks.
         threshold: Crack from this probability on, between 0 and 1.
         tolerances: Radii of the tolerant scores, px.
-        protocols: Published evaluators to follow too, names of `cracktool.protocols.PROTOCOLS`.
+        protocols: Published evaluators to follow too, names of `cracktool.protocols.PROTOCOLS`, or all.
         scorer: Gives more scores of an image, such as `restoration_scorer`; called in threads.
 
     Returns:
@@ -84,7 +84,7 @@ def evaluate(
         >>> report.scores["iou"].pooled
         0.612
     """
-    chosen = {name: _protocol(name) for name in protocols}
+    chosen = choose_protocols(protocols)
     scores_of(tolerances)
     score = partial(
         _score,
@@ -160,12 +160,6 @@ def _score(
     )
     found = doubts(entry.image, truth, mask)
     return _Scored(row=row, mask=packed(mask), levels=image.levels, near=image.near, warnings=found)
-
-
-def _protocol(name: str) -> Protocol[Any]:
-    if name not in PROTOCOLS:
-        raise UsageError(f"no protocol {name!r}", remedy=did_you_mean(name, PROTOCOLS))
-    return PROTOCOLS[name]
 
 
 def _unpredicted(image: str) -> Failure:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from cracktool.errors import UsageError, did_you_mean
 from cracktool.evaluation.restoration import TEXTS as OF_RESTORING
 from cracktool.evaluation.rows import Row
 from cracktool.metrics import (
+    TOLERANCES,
     Histogram,
     Interval,
     Measured,
@@ -40,6 +42,22 @@ OF_LEVELS = {
     "brier": "mean squared gap between probability and truth, all pixels: lower is better",
     "brier_near": "the same within 10 px of a crack, true or predicted: lower is better",
 }
+
+
+_OF_IMAGES_ALONE = ("ois_0px", "aiu")
+
+
+def check_pooled(name: str) -> None:
+    """Refuse what no pooled score is called.
+
+    Raises:
+        UsageError: There is no such score.
+    """
+    known = [*(score.name for score in scores_of(TOLERANCES)), *OF_CLEAN, *(set(OF_LEVELS) - {*_OF_IMAGES_ALONE})]
+    if name not in known:
+        raise UsageError(
+            f"no pooled score {name!r}", remedy=did_you_mean(name, known) or f"pooled are {', '.join(sorted(known))}"
+        )
 
 
 def texts_of(tolerances: Sequence[float]) -> dict[str, str]:
@@ -90,7 +108,7 @@ def summarise(
         result["false_alarm"] = _of_clean(images)
     if levels is None:
         return result
-    of_images = images.summaries(("ois_0px", "aiu"))
+    of_images = images.summaries(_OF_IMAGES_ALONE)
     pooled = {
         "ods_0px": best_dice(levels),
         "ap_0px": average_precision(levels),

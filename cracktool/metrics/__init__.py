@@ -15,7 +15,7 @@ from __future__ import annotations
 from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
 from cracktool.metrics.contours import Contour, ContourDistances
 from cracktool.metrics.counts import NO_COUNTS, Counts, Curve, Levels, Scores, threshold_level
-from cracktool.metrics.histogram import SWEEP, Histogram, average_iou, average_precision, best_dice, best_threshold
+from cracktool.metrics.histogram import SWEEP, Histogram, average_iou, average_precision, best_dice
 from cracktool.metrics.likeness import psnr, quality
 from cracktool.metrics.matching import (
     Matches,
@@ -55,7 +55,6 @@ __all__ = [
     "average_iou",
     "average_precision",
     "best_dice",
-    "best_threshold",
     "betti_error",
     "brier_score",
     "centre_line",

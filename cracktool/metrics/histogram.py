@@ -92,21 +92,6 @@ def _counted(levels: Levels) -> npt.NDArray[np.int64]:
     return np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1) + odd)
 
 
-def best_threshold(histograms: Iterable[Histogram]) -> float:
-    """Return the threshold with the best pooled crack IoU; among equals the one nearest to 0.5.
-
-    For a validation set only: a threshold chosen on the set that is then reported flatters the score.
-
-    Example:
-        >>> best_threshold(Histogram.of(predictor.levels(photo), truth) for photo, truth in validation)
-        0.4375
-    """
-    curve = Histogram.pool(histograms).iou_curve()
-    levels = np.flatnonzero(curve[1:] == curve[1:].max()) + 1  # level 0 is no threshold: all would be crack
-    nearest = levels[np.abs(levels - BINS // 2).argmin()]
-    return float(nearest) / BINS
-
-
 def best_dice(histogram: Histogram) -> float:
     """Return the best Dice (F1) over the thresholds of `SWEEP`, at 0 px and without thinning.
 

@@ -11,8 +11,10 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from cracktool.errors import UsageError, did_you_mean
 from cracktool.protocols.cracksam import CRACKSAM
 from cracktool.protocols.csbsr import CSBSR
 from cracktool.protocols.deepsegmentor import DEEPSEGMENTOR
@@ -30,4 +32,17 @@ PROTOCOLS: dict[str, Protocol[Any]] = {
 }
 """Name of a protocol -> the evaluator."""
 
-__all__ = ["PROTOCOLS", "Protocol"]
+__all__ = ["PROTOCOLS", "Protocol", "choose_protocols"]
+
+
+def choose_protocols(names: Iterable[str]) -> dict[str, Protocol[Any]]:
+    """Return evaluators by name; "all" stands for each of them.
+
+    Raises:
+        UsageError: There is no such protocol.
+    """
+    chosen = [each for name in names for each in (PROTOCOLS if name == "all" else [name])]
+    for name in chosen:
+        if name not in PROTOCOLS:
+            raise UsageError(f"no protocol {name!r}", remedy=did_you_mean(name, PROTOCOLS) or "use all")
+    return {name: PROTOCOLS[name] for name in chosen}
