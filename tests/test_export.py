@@ -208,6 +208,11 @@ def test_the_photos_of_the_proof_show_both_classes_and_go_in_by_tiles(tiny):
     assert 0.02 < (results[-1] >= CARD.threshold).mean() < 0.98
 
 
+def test_a_network_that_enlarges_is_proved_on_smaller_photos(tiny):
+    double = Checkpoint(nn.Sequential(tiny.model, nn.Upsample(scale_factor=2)), replace(CARD, scale=2), "")
+    assert list(parity.run_photos(TorchNetwork(double, torch.device("cpu"))))[-1].shape == (2 * 79, 2 * 82)
+
+
 @pytest.mark.parametrize("cells", [2, 3, 6])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 6), (7, 64), (33, 20)], ids=str)
 def test_pooling_by_products_equals_adaptive_pooling(cells, size):

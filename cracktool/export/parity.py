@@ -26,7 +26,7 @@ WHOLE = ((97, 61), (130, 165), (1, 1))
 
 TILE = 256
 """Side in px of the overlapping tiles of the photo of 601 x 807 px that goes in by tiles; less where the weights'
-tiles are smaller, and the photo with them."""
+tiles are smaller or the network enlarges, and the photo with them."""
 
 SURE = 7.0
 """Logits beyond this count as this: probabilities of 0.001 and 0.999, where float32 begins to round them away."""
@@ -101,7 +101,7 @@ def run_photos(network: Network) -> Iterator[Probs]:
     """Give the probabilities of the photos: those that go in whole, each with its mirror image, and the tiled one."""
     for number, size in enumerate(WHOLE):
         yield _whole(network, _photo(number, *size))
-    tile = min(TILE, network.card.tile)
+    tile = min(TILE, network.card.tile) // network.card.scale  # a network that enlarges works on what it gives
     large = _photo(len(WHOLE), tile * 9 // 4 + 25, tile * 25 // 8 + 7)
     yield Predictor(network, tile=tile).probs(large)
 
