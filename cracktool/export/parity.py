@@ -22,7 +22,7 @@ from cracktool.inference.memory import MainMemory, Pixels
 from cracktool.metrics import threshold_level
 
 WHOLE = ((97, 61), (130, 165), (1, 1))
-"""Heights and widths of the photos that go in whole: odd, even, and the smallest."""
+"""Heights and widths of the photos that go in whole: odd, even, and the smallest; of results, where a network enlarges."""
 
 TILE = 256
 """Side in px of the overlapping tiles of the photo of 601 x 807 px that goes in by tiles; less where the weights'
@@ -99,9 +99,10 @@ def compare(reference: Network, networks: Mapping[str, Network], limits: Limits)
 
 def run_photos(network: Network) -> Iterator[Probs]:
     """Give the probabilities of the photos: those that go in whole, each with its mirror image, and the tiled one."""
-    for number, size in enumerate(WHOLE):
-        yield _whole(network, _photo(number, *size))
-    tile = min(TILE, network.card.tile) // network.card.scale  # a network that enlarges works on what it gives
+    scale = network.card.scale  # a network that enlarges works on what it gives
+    for number, (height, width) in enumerate(WHOLE):
+        yield _whole(network, _photo(number, max(1, height // scale), max(1, width // scale)))
+    tile = min(TILE, network.card.tile) // scale
     large = _photo(len(WHOLE), tile * 9 // 4 + 25, tile * 25 // 8 + 7)
     yield Predictor(network, tile=tile).probs(large)
 
