@@ -22,7 +22,8 @@ from cracktool.inference.memory import MainMemory, Pixels
 from cracktool.metrics import threshold_level
 
 WHOLE = ((97, 61), (130, 165), (1, 1))
-"""Heights and widths of the photos that go in whole: odd, even, and the smallest; of results, where a network enlarges."""
+"""Heights and widths of the photos that go in whole: odd, even, and the smallest. A network that enlarges
+takes smaller ones, and gives these."""
 
 TILE = 256
 """Side in px of the overlapping tiles of the photo of 601 x 807 px that goes in by tiles; less where the weights'
