@@ -25,7 +25,8 @@ from torch import Tensor
 
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
-from cracktool.weights import DEFAULT_NAME, read_weights, save_weights
+from cracktool.registry import DEFAULT_NAME
+from cracktool.weights import read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 LAYOUTS = {

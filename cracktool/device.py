@@ -1,22 +1,25 @@
 """Choose where a network runs and in which number format, and say why.
 
-Looks at the machine; changes nothing on it and loads no network.
+Looks at the machine; changes nothing on it and loads no network. PyTorch is imported only to be asked for its devices.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, TypeVar
 
 from cracktool.errors import UsageError, did_you_mean
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Network = TypeVar("Network", bound=nn.Module)
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
+DTYPES = ("float32", "bfloat16", "float16")
+Network = TypeVar("Network", bound="nn.Module")
+
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "C:/Windows/System32/nvcuda.dll")  # the third in WSL
 _CPU_INFO = Path("/proc/cpuinfo")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86 with AMX, Arm
 
@@ -31,6 +34,8 @@ class Choice:
 
     def autocast(self) -> torch.autocast:
         """Return a context in which the heavy operations use the number format."""
+        import torch
+
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
@@ -39,6 +44,8 @@ def move(model: Network, device: torch.device) -> Network:
 
     Unlike ``Module.to(memory_format=...)`` it leaves tensors of five dimensions, such as CrackFormer's, as they are.
     """
+    import torch
+
     model = model.to(device)
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.ndim == 4:
@@ -62,13 +69,39 @@ def choose_device(name: str = "auto", dtype: str = "auto") -> Choice:
     """
     if dtype != "auto" and dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, DTYPES) or f"use {', '.join(DTYPES)}")
+    import torch
+
     device, why_device = _best_device() if name == "auto" else (_named_device(name), "as asked")
-    number_format, why_format = _fastest(device) if dtype == "auto" else (DTYPES[dtype], "as asked")
+    number_format, why_format = _fastest(device) if dtype == "auto" else (getattr(torch, dtype), "as asked")
     reason = f"{_label(device)} ({why_device}) in {str(number_format).removeprefix('torch.')} ({why_format})"
     return Choice(device, number_format, reason)
 
 
+def is_cpu(name: str = "auto") -> bool:
+    """Return whether `choose_device` would choose the CPU; PyTorch is asked only where there is a driver of a GPU.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    may_have_gpu = sys.platform == "darwin" or any(Path(driver).exists() for driver in _GPU_DRIVERS)
+    if name == "cpu" or (name == "auto" and not may_have_gpu):
+        return True
+    return choose_device(name).device.type == "cpu"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether the CPU has instructions for bfloat16; False where it cannot be known."""
+    try:
+        text = _CPU_INFO.read_text()
+    except OSError:  # not Linux: float32 is right everywhere, only slower
+        return False
+    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
+    return not _BF16_FLAGS.isdisjoint(next(lines, "").split())
+
+
 def _best_device() -> tuple[torch.device, str]:
+    import torch
+
     if torch.cuda.is_available():
         return torch.device("cuda"), "the fastest here"
     if torch.backends.mps.is_available():
@@ -77,6 +110,8 @@ def _best_device() -> tuple[torch.device, str]:
 
 
 def _named_device(name: str) -> torch.device:
+    import torch
+
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         remedy = did_you_mean(name, ("auto", "cpu", "cuda", "mps")) or "use auto, cpu, cuda, cuda:1 or mps"
@@ -89,6 +124,8 @@ def _named_device(name: str) -> torch.device:
 
 
 def _cuda_lack() -> str:
+    import torch
+
     if torch.version.cuda is None and torch.version.hip is None:
         return "this PyTorch was built without CUDA"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -96,26 +133,21 @@ def _cuda_lack() -> str:
 
 
 def _fastest(device: torch.device) -> tuple[torch.dtype, str]:
+    import torch
+
     if device.type == "cuda":
         if torch.cuda.get_device_capability(device) >= (8, 0):  # Ampere and later
             return torch.bfloat16, "which it has units for"
         return torch.float16, "it is too old for bfloat16"
-    if device.type == "cpu" and _cpu_has_bfloat16():
+    if device.type == "cpu" and cpu_has_bfloat16():
         # Two cores with avx512_bf16, U-Net/ResNet-18, one tile of 512: 141 ms against 448 ms in float32.
         return torch.bfloat16, "which it has instructions for"
     return torch.float32, "safe everywhere"
 
 
-def _cpu_has_bfloat16() -> bool:
-    try:
-        text = _CPU_INFO.read_text()
-    except OSError:  # not Linux: float32 is right everywhere, only slower
-        return False
-    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
-    return not _BF16_FLAGS.isdisjoint(next(lines, "").split())
-
-
 def _label(device: torch.device) -> str:
+    import torch
+
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
     return device.type.upper()

@@ -10,24 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cracktool.card import METADATA_KEY, Card, file_digest
-from cracktool.checkpoints import ENDINGS, REGISTRY, find_published, published_path, read_authors
-from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.checkpoints import read_authors
+from cracktool.errors import UsageError, WeightsError
 from cracktool.files import replace_file
 from cracktool.models import PaddedModel, build_model, model_statistics
-
-DEFAULT_NAME = "crack-small.safetensors"
-
-HUB_TENSORS, HUB_CONFIG = "model.safetensors", "config.json"
-"""Names of the files of a model folder as the Hugging Face Hub lays it out."""
-
-_HERE = Path(__file__).parent
-DEFAULT_FOLDERS = (_HERE / "default_weights", _HERE.parent / "weights")
-"""Where the weights that ship lie: in an installed wheel, and in a checkout."""
+from cracktool.registry import ENDINGS, REGISTRY, find_published, read_card, weights_path
 
 
 @dataclass(frozen=True)
@@ -37,45 +29,6 @@ class Checkpoint:
     model: nn.Module
     card: Card
     digest: str
-
-
-def default_weights() -> Path:
-    """Return the file of the weights that ship with the package.
-
-    Raises:
-        WeightsError: The installation lacks it.
-    """
-    for folder in DEFAULT_FOLDERS:
-        if (folder / DEFAULT_NAME).is_file():
-            return folder / DEFAULT_NAME
-    raise WeightsError(
-        f"the installation lacks {DEFAULT_NAME}", remedy="install cracktool again, or give --weights FILE"
-    )
-
-
-def weights_path(spec: str | Path | None) -> Path:
-    """Return the file that a user's ``--weights`` means; None means the default.
-
-    Args:
-        spec: A file, a run folder of ``crack train``, a model folder of ``crack export --format hf``, or a name of
-            `cracktool.checkpoints.REGISTRY`.
-
-    Raises:
-        WeightsError: There is no such file.
-    """
-    if spec is None:
-        return default_weights()
-    path = Path(spec)
-    for name in ("best.safetensors", HUB_TENSORS):  # a run folder of `crack train`, a model folder
-        if (path / name).is_file():
-            return path / name
-    if path.is_file():
-        return path
-    if str(spec) in REGISTRY:
-        return published_path(str(spec))
-    near = did_you_mean(str(spec), REGISTRY)
-    remedy = near or "leave --weights out for the weights that ship"
-    raise WeightsError("no such weights file", path=path, remedy=remedy)
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Card) -> None:
@@ -96,18 +49,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
     Raises:
         WeightsError: The file is damaged, cut short, or has no card.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"not a whole safetensors file: {error}", path=path, remedy="copy it again") from error
-    config = path.with_name(HUB_CONFIG)
-    if METADATA_KEY not in metadata and path.name == HUB_TENSORS and config.is_file():
-        return tensors, Card.from_json(config.read_text(encoding="utf-8", errors="replace"), path=config)
-    if METADATA_KEY not in metadata:
-        raise WeightsError("a safetensors file without a cracktool card", path=path, remedy="use one from crack train")
-    return tensors, Card.from_json(metadata[METADATA_KEY], path=path)
+    card = read_card(path)
+    with safe_open(path, framework="pt") as file:  # its header promised no more than there is
+        return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118  # not a dict
 
 
 def load_weights(spec: str | Path | None = None, *, model: str | None = None) -> Checkpoint:
@@ -118,7 +62,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
 
     Args:
         spec: A .safetensors file, a run or model folder, an authors' .pt, .pth, .bin, .ckpt or .pkl file, or
-            a name of `cracktool.checkpoints.REGISTRY`; None for the weights that ship.
+            a name of `cracktool.registry.REGISTRY`; None for the weights that ship.
         model: The model that the caller expects, to be refused when the card names another; an authors' file does not
             say its model, so it is needed there.
 

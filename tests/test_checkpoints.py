@@ -16,12 +16,13 @@ from torch import nn
 
 from cracktool import checkpoints
 from cracktool.card import file_digest
-from cracktool.checkpoints import ENDINGS, REGISTRY, cache_folder, find_published, read_authors
+from cracktool.checkpoints import read_authors
 from cracktool.errors import UsageError, WeightsError
 from cracktool.export import export_safetensors
 from cracktool.inference import load_network
 from cracktool.models import FAMILIES, SYSTEMS, build_model, model_statistics
-from cracktool.weights import load_weights, weights_path
+from cracktool.registry import ENDINGS, REGISTRY, Published, cache_folder, find_published, weights_path
+from cracktool.weights import load_weights
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(1, 2, 3), "norm.num_batches_tracked": torch.tensor(7)}
 TINY = "pspnet_test_resnet"
@@ -331,7 +332,7 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def tiny_published(monkeypatch):
-    entry = checkpoints.Published(
+    entry = Published(
         model=TINY, file="best.pth", page="https://github.com/a/b", data="walls", licence="MIT",
         threshold=0.3, tile=64, mean=(0.0,) * 3, std=(1.0,) * 3,
     )  # fmt: skip

@@ -127,7 +127,7 @@ def test_the_readme_quotes_the_scores_of_the_files():
 
 def test_the_scores_are_of_the_weights_that_ship():
     from cracktool.card import file_digest
-    from cracktool.weights import default_weights
+    from cracktool.registry import default_weights
 
     digests = {json.loads(path.read_text(encoding="utf-8"))["origin"]["digest"] for path in SCORES.glob("*.json")}
     assert digests == {file_digest(default_weights())}

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cracktool import weights
+from cracktool import registry
 from cracktool.card import METADATA_KEY, SCHEMA, Card, file_digest
 from cracktool.errors import OutputError, WeightsError
 from cracktool.models import build_model
-from cracktool.weights import default_weights, load_tensors, load_weights, read_weights, save_weights, weights_path
+from cracktool.registry import default_weights, weights_path
+from cracktool.weights import load_tensors, load_weights, read_weights, save_weights
 
 NAME = "unet_test_resnet"
 ARGUMENTS = {"decoder_channels": [8, 4, 4, 4, 4]}
@@ -226,13 +227,13 @@ def test_missing_and_unknown_files(tmp_path):
 
 def test_the_default_weights(file, monkeypatch, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    monkeypatch.setattr(weights, "DEFAULT_FOLDERS", (first, second))
-    with pytest.raises(WeightsError, match=rf"the installation lacks {weights.DEFAULT_NAME}.*install cracktool again"):
+    monkeypatch.setattr(registry, "DEFAULT_FOLDERS", (first, second))
+    with pytest.raises(WeightsError, match=rf"lacks {registry.DEFAULT_NAME}.*install cracktool again"):
         load_weights()
     for folder in (second, first):
         folder.mkdir()
-        (folder / weights.DEFAULT_NAME).write_bytes(file.read_bytes())
-        assert weights_path(None) == default_weights() == folder / weights.DEFAULT_NAME
+        (folder / registry.DEFAULT_NAME).write_bytes(file.read_bytes())
+        assert weights_path(None) == default_weights() == folder / registry.DEFAULT_NAME
     assert load_weights().card == CARD
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from cracktool.card import Card
 from cracktool.errors import OutputError, UsageError
 from cracktool.files import replace_file
-from cracktool.weights import HUB_CONFIG, HUB_TENSORS, Checkpoint, save_weights
+from cracktool.registry import HUB_CONFIG, HUB_TENSORS
+from cracktool.weights import Checkpoint, save_weights
 
 README = "README.md"
 

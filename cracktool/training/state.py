@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cracktool.checkpoints import ENDINGS
 from cracktool.config import TrainConfig
 from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import open_atomic
 from cracktool.models import PaddedModel, build_model
-from cracktool.weights import load_fitting, own_tensors, read_weights, weights_path
+from cracktool.registry import ENDINGS, weights_path
+from cracktool.weights import load_fitting, own_tensors, read_weights
 
 
 @dataclass
