@@ -18,6 +18,14 @@ def shared():
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory):
+    """Keep the user's own cache out of the tests: weights that were converted there would run by another engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRACKTOOL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def same_weights():
     """Give networks the same random weights in every run, and leave the generator as it was."""

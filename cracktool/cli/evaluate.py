@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,7 +93,7 @@ def evaluate(
     from cracktool.protocols import choose_protocols
 
     def build(chosen: Path | None) -> Predictor:
-        settings = {"tile": tile, "overlap": overlap, "threshold": threshold}
+        settings: dict[str, Any] = {"tile": tile, "overlap": overlap, "threshold": threshold}
         return build_predictor(chosen, device, quiet, model=model, dtype=dtype, **settings)
 
     if (masks or probs) and not weights and model is not None:

@@ -24,7 +24,7 @@ from cracktool.cli.measuring import (
     Severity,
     measuring,
 )
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Weights, build_predictor
+from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Weights, build_predictor, convert
 from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
 from cracktool.errors import CrackError, UsageError
 
@@ -85,6 +85,9 @@ def infer(
     timeout: Annotated[float, typer.Option(help="Seconds that a file which gives no answer is waited for.")] = 300,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, torch, onnx or openvino; the last two convert the weights once.")
+    ] = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -129,7 +132,7 @@ def infer(
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
     load: dict[str, Any] = {
         "model": model, "dtype": dtype, "tile": int(tile) if tile and tile.isdecimal() else tile, "overlap": overlap,
-        "batch_size": batch_size, "threshold": threshold, "tta": tta, "timeout": timeout,
+        "batch_size": batch_size, "threshold": threshold, "tta": tta, "timeout": timeout, "engine": engine,
     }  # fmt: skip
     predictor = build_predictor(weights, device, quiet, **load)
     if "-" in (out, *names):
@@ -145,7 +148,7 @@ def infer(
     with progress_bar(quiet, desc="infer", unit=" photos") as bar, interruptible(_say_stopping) as stop:
         if ray:
             file = weights.absolute() if weights is not None and weights.exists() else weights
-            load |= {"weights": file, "device": device}
+            load |= {"weights": file, "device": device, "convert": convert}
             results = infer_ray(predictor, load, names, Path(out), options, workers=ray, stop=stop)
         else:
             results = infer_folder(predictor, names, Path(out), options, stop=stop)

@@ -11,6 +11,7 @@ from cracktool.cli.screen import tell
 
 if TYPE_CHECKING:
     from cracktool.inference import Predictor
+    from cracktool.weights import Checkpoint
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors, no talk.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]  # read by `_fail`
@@ -27,13 +28,21 @@ Tile = Annotated[int | None, typer.Option(min=32, help="Side of the tiles in px;
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
 
 
+def convert(checkpoint: Checkpoint, path: Path) -> None:
+    """Make the ONNX file that other engines than PyTorch run, and say so."""
+    from cracktool.export import ExportOptions, export_model
+
+    tell("converting the weights for this engine: half a minute, and only once")
+    export_model(checkpoint, path, ExportOptions(overwrite=True))
+
+
 def build_predictor(
-    weights: Path | None, device: str, quiet: bool, *, model: str | None = None, dtype: str = "auto", **settings: Any
+    weights: Path | None, device: str, quiet: bool, *, engine: str = "torch", **settings: Any
 ) -> Predictor:
     """Return the predictor that the options describe, and say which network runs where."""
     from cracktool.inference import load_predictor
 
-    predictor = load_predictor(weights, model=model, device=device, dtype=dtype, **settings)
+    predictor = load_predictor(weights, device=device, engine=engine, convert=convert, **settings)
     if not quiet:
         tell(f"{predictor.network.card.model} on {predictor.network.place}")
     return predictor

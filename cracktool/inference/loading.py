@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cracktool.inference.converted import Convert
 from cracktool.inference.engine import Predictor
 from cracktool.inference.network import load_network
 
@@ -15,6 +16,8 @@ def load_predictor(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "auto",
+    convert: Convert | None = None,
     **settings: Any,
 ) -> Predictor:
     """Load weights and make them ready to take photos.
@@ -26,6 +29,8 @@ def load_predictor(
             authors' file, which does not say its own.
         device: auto, cpu, cuda, cuda:1 or mps.
         dtype: auto, float32, bfloat16 or float16.
+        engine: auto, torch, onnx or openvino; see `load_network`.
+        convert: Makes the ONNX file that onnx and openvino run, once: `cracktool.export.export_model`.
         settings: Keyword arguments of `Predictor`, such as ``tile`` and ``threshold``.
 
     Raises:
@@ -36,4 +41,5 @@ def load_predictor(
         >>> load_predictor().mask(read_image("examples/photos/pavement.jpg")).shape
         (1200, 1600)
     """
-    return Predictor(load_network(weights, model=model, device=device, dtype=dtype), **settings)
+    network = load_network(weights, model=model, device=device, dtype=dtype, engine=engine, convert=convert)
+    return Predictor(network, **settings)

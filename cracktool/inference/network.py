@@ -1,6 +1,6 @@
 """Weights of any kind, ready to run: pixels in, probabilities out, with their own preprocessing.
 
-Chooses who runs them by the file's ending; knows nothing about photos, tiles or files of pictures.
+Chooses who runs them; knows nothing about photos, tiles or files of pictures.
 """
 
 from __future__ import annotations
@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cracktool.card import Card
-from cracktool.errors import WeightsError
+from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.inference.converted import Convert, choose_engine, load_converted
 from cracktool.inference.memory import Array, Memory
+from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
+from cracktool.registry import weights_path
+
+ENGINES = ("auto", "torch", "onnx", "openvino")
+"""Who may be asked to run a network: PyTorch, ONNX Runtime or OpenVINO."""
+
+_EXPORTED = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}  # and who runs them
 
 
 class Network(Protocol):
@@ -42,7 +50,13 @@ class Network(Protocol):
 
 
 def load_network(
-    weights: str | Path | None = None, *, model: str | None = None, device: object = "auto", dtype: object = "auto"
+    weights: str | Path | None = None,
+    *,
+    model: str | None = None,
+    device: object = "auto",
+    dtype: object = "auto",
+    engine: str = "auto",
+    convert: Convert | None = None,
 ) -> Network:
     """Load weights of any kind, ready to run.
 
@@ -54,38 +68,49 @@ def load_network(
         device: auto, cpu, cuda, cuda:1 or mps, or a device of PyTorch.
         dtype: Number format of the heavy operations: auto, float32, bfloat16 or float16, or one of PyTorch; .onnx and
             .pt2 files keep their own.
+        engine: torch, onnx (ONNX Runtime) or openvino; auto for the fastest that can begin at once. The last two run
+            a checkpoint on a CPU as an ONNX file, which is made once and kept.
+        convert: Makes that file where it is missing: `cracktool.export.export_model`.
 
     Raises:
         WeightsError: The file is missing, damaged, or belongs to another network.
-        UsageError: What it needs is not installed, there is no such device, or an authors' file without a model.
+        UsageError: What it needs is not installed, there is no such device, the engine cannot run the file, or an
+            authors' file without a model.
 
     Example:
         >>> load_network("crack.onnx").card.model
         'unet_regnetx_002'
     """
+    if engine not in ENGINES:
+        raise UsageError(f"no engine {engine!r}", remedy=did_you_mean(engine, ENGINES) or f"use {', '.join(ENGINES)}")
     names = str(device), str(dtype).removeprefix("torch.")
-    path = Path(weights or "")
-    if path.suffix not in (".onnx", ".xml", ".pt2"):
-        return _load_torch(weights, model, *names)
+    if Path(weights or "").suffix in _EXPORTED:
+        network = _load_exported(Path(weights or ""), engine, *names)
+        network.card.check_model(model, weights or "")
+        return network
+    path = weights_path(weights)
+    chosen, why = choose_engine(path, *names) if engine == "auto" else (engine, "as asked")
+    if chosen == "torch":
+        return _load_torch(weights, model, *names, why if engine == "auto" else "")
+    return load_converted(path, chosen, model=model, device=names[0], dtype=names[1], convert=convert, why=why)
+
+
+def _load_exported(path: Path, engine: str, device: str, dtype: str) -> Network:
+    able = _EXPORTED[path.suffix]
+    if engine not in ("auto", *able):
+        raise UsageError(f"{engine} does not run {path.suffix} files", path=path, remedy=f"use --engine {able[0]}")
     if not path.is_file():
         raise WeightsError("no such weights file", path=path, remedy="leave --weights out for the weights that ship")
-    network = _load_exported(path, *names)
-    network.card.check_model(model, path)
-    return network
-
-
-def _load_exported(path: Path, device: str, dtype: str) -> Network:
     if path.suffix == ".pt2":
         from cracktool.device import choose_device
         from cracktool.inference.torch_network import ProgramNetwork
 
         return ProgramNetwork(path, choose_device(device).device)
-    from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
+    by_onnx = path.suffix == ".onnx" and engine != "openvino"
+    return OnnxNetwork(path, device) if by_onnx else OpenVinoNetwork(path, device, dtype)
 
-    return OnnxNetwork(path, device) if path.suffix == ".onnx" else OpenVinoNetwork(path, device, dtype)
 
-
-def _load_torch(weights: str | Path | None, model: str | None, device: str, dtype: str) -> Network:
+def _load_torch(weights: str | Path | None, model: str | None, device: str, dtype: str, hint: str) -> Network:
     from cracktool.device import choose_device
     from cracktool.inference.folding import fold_norms
     from cracktool.inference.torch_network import TorchNetwork
@@ -94,4 +119,5 @@ def _load_torch(weights: str | Path | None, model: str | None, device: str, dtyp
     choice = choose_device(device, dtype)
     checkpoint = load_weights(weights, model=model)
     folded = replace(checkpoint, model=fold_norms(checkpoint.model, checkpoint.card.stride))
-    return TorchNetwork(folded, choice.device, choice.dtype, choice.reason)
+    place = "; ".join(filter(None, (choice.reason, hint)))
+    return TorchNetwork(folded, choice.device, choice.dtype, place)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -66,11 +67,15 @@ class RuntimeNetwork(ABC):
         """Return a batch as the model takes it, of RGB tiles uint8 (B, h, w, 3)."""
         if self.takes == PIXELS:
             return pixels
-        scale, shift = self._scales
+        scale, shift = self._normalisation
         x = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)  # (B, 3, h, w)
         x *= scale
         x += shift
         return x
+
+    @cached_property
+    def _normalisation(self) -> tuple[Floats, Floats]:
+        return self.card.normalisation()
 
     def _describe(self, card: str, path: Path, takes: str, gives: str) -> None:
         if takes not in (IMAGE, PIXELS) or gives not in (PROBS, LOGITS):
@@ -79,7 +84,6 @@ class RuntimeNetwork(ABC):
         self.card = Card.from_json(card, path=path)
         self._path, self.digest = path, _digest(path)
         self.takes, self.gives = takes, gives
-        self._scales = self.card.normalisation()
 
 
 class OnnxNetwork(RuntimeNetwork):
@@ -145,12 +149,20 @@ class OpenVinoNetwork(RuntimeNetwork):
         return np.array(self._request.infer([batch], share_inputs=True)[0], np.float32)
 
 
+def require_runtime(engine: str, device: str) -> None:
+    """Refuse to go on where a runtime, onnx or openvino, is not installed or cannot use the device.
+
+    Raises:
+        UsageError: It is not, or cannot.
+    """
+    (_provider if engine == "onnx" else _openvino_core)(device)
+
+
 def _provider(device: str) -> str:
     try:
         import onnxruntime
     except ImportError as error:
-        reason = "ONNX Runtime is not installed, and .onnx weights need it"
-        raise UsageError(reason, remedy="pip install 'cracktool[export]'") from error
+        raise UsageError("ONNX Runtime is not installed", remedy="pip install 'cracktool[export]'") from error
     if not device.startswith("cuda"):
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -188,8 +200,7 @@ def _openvino_core(device: str) -> Any:
     try:
         import openvino
     except ImportError as error:
-        reason = "OpenVINO is not installed, and .xml weights need it"
-        raise UsageError(reason, remedy="pip install 'cracktool[openvino]'") from error
+        raise UsageError("OpenVINO is not installed", remedy="pip install 'cracktool[openvino]'") from error
     if device not in ("auto", "cpu"):
         raise UsageError(f"OpenVINO runs on the CPU here, not on {device}", remedy="use --device cpu")
     return openvino.Core()

@@ -98,7 +98,7 @@ class PseudoMasks:
             yield Labelled(done=done, total=len(self._missing))
 
     def _load_teacher(self, choice: Choice) -> Predictor:
-        network = load_network(self._config.teacher, device=choice.device, dtype=choice.dtype)
+        network = load_network(self._config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")
         teacher = Predictor(network, tta=True)
         if self._made_by.is_file() and self._made_by.read_text(encoding="utf-8") != self._origin(teacher):
             reason = "the pseudo-masks here were made by another teacher, or in another way"

@@ -42,7 +42,7 @@ def build_teaching(config: TrainConfig, choice: Choice, state: State, normalise:
 
 
 def _distilling(config: TrainConfig, choice: Choice, move: Teaching) -> Teaching:
-    teacher = load_network(config.teacher, device=choice.device, dtype=choice.dtype)
+    teacher = load_network(config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")
     if teacher.card.scale != 1 or config.size % teacher.card.stride:
         raise UsageError(
             f"the teacher {config.teacher} takes sides of a multiple of {teacher.card.stride} px and gives masks of "
