@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=512)
     options = parser.parse_args()
     image = read_image(options.photo)[: options.side, : options.side]
-    network = load_network(options.weights, device="cpu", dtype="float32")
+    network = load_network(options.weights, device="cpu", dtype="float32", engine="torch")
     whole = Predictor(network, tile=max(image.shape)).probs(image)
     print(f"{'overlap':>8s}{'px':>6s}{'pixels run':>12s}{'of the mask differ':>20s}{'IoU':>9s}{'largest dp':>12s}")
     rows = [compare(image, whole, Predictor(network, tile=options.tile, overlap=share)) for share in OVERLAPS]

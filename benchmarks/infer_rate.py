@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--loop-side", type=int, default=700, help="side of the photo of the patch loop in px [700]")
     options = parser.parse_args()
     height, width = map(int, options.side.split("x"))
-    network = load_network(device="cpu", dtype="float32")
+    network = load_network(device="cpu", dtype="float32", engine="torch")
     predictor = Predictor(network, tile=options.tile, overlap=OVERLAP)
     rng = np.random.default_rng(0)
     mixed = [tuple(int(side) for side in rng.integers(200, 700, 2)) for _ in range(options.small)]

@@ -5,6 +5,8 @@ Sees probabilities in any order of columns, rows of tiles from top to bottom; kn
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cracktool.inference.memory import Array, Memory
 from cracktool.tiles import Axis
 
@@ -29,13 +31,18 @@ class RowBand:
         weights = self._row_weights[row][:, None] * self._column_weights[column]
         self._sum[:, start : start + self._columns.tile] += probs * weights
 
-    def finish(self, row: int) -> Array:
-        """Return the rows above the next row of tiles, float32 (rows, width), and forget them."""
+    def finish(self, row: int, make: Callable[[Array], Array]) -> Array:
+        """Return what is made of the rows above the next row of tiles, float32 (rows, width), and forget them.
+
+        Args:
+            row: The row of tiles whose last tile was added.
+            make: Makes an array of its own of them.
+        """
         starts, length = self._rows.starts, self._rows.length
         if row == len(starts) - 1:
-            return self._sum[: length - starts[row], : self._columns.length]
+            return make(self._sum[: length - starts[row], : self._columns.length])
         step = starts[row + 1] - starts[row]
-        done = self._memory.copy(self._sum[:step, : self._columns.length])
+        done = make(self._sum[:step, : self._columns.length])
         kept = self._rows.tile - step
         self._sum[:kept] = self._memory.copy(self._sum[step:])
         self._sum[kept:] = 0

@@ -122,7 +122,7 @@ class Predictor:
 
     def probs(self, image: Image) -> npt.NDArray[np.float32]:
         """Return probabilities of an RGB photo uint8 (H, W, 3), float32 (H, W), without quantisation."""
-        return self._whole(image, _unchanged, np.float32)
+        return self._whole(image, self._memory.copy, np.float32)
 
     def mask(self, image: Image) -> Mask:
         """Return where the crack is in an RGB photo uint8 (H, W, 3), bool (H, W)."""
@@ -334,7 +334,7 @@ class _Tile(Generic[T]):
         if probs is not None:
             photo.band.add(self.row, self.column, probs)
         if self.column == len(photo.columns.starts) - 1:
-            levels = finish(photo.band.finish(self.row))
+            levels = photo.band.finish(self.row, finish)
             valid = self._valid(len(levels))
             yield Leaving(photo.item, photo.out_rows.starts[self.row], photo.memory.download(levels), valid)
             if self.row == len(photo.rows.starts) - 1:

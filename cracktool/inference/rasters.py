@@ -6,8 +6,10 @@ The home of rasterio; knows nothing about networks.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,7 +128,7 @@ class GeoRaster:
             return coloured
         if len(values) == 1:
             return np.repeat(values[0][..., None], 3, axis=2)
-        return np.ascontiguousarray(values.transpose(1, 2, 0))
+        return values.transpose(1, 2, 0)  # a view: whoever lays the rows beside others copies them there
 
 
 class GeoWriter:
@@ -151,7 +153,7 @@ class GeoWriter:
         self._waiting: list[tuple[npt.NDArray[np.uint8], Mask | None]] = []
         self._top, self._count, self._height, self._width = 0, 0, height, width
         try:
-            with _environment():
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                 self._dataset = rasterio.open(
                     path, "w", driver="GTiff", dtype="uint8", count=1, height=height, width=width, tiled=True,
                     blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", BIGTIFF="IF_SAFER", **place,
@@ -201,10 +203,11 @@ class GeoWriter:
         self._count -= count
 
     def _guarded(self, call: Any, *values: Any, **options: Any) -> None:
+        import rasterio
         from rasterio.errors import RasterioError
 
         try:
-            with _environment():
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                 call(*values, **options)
         except (RasterioError, OSError) as error:
             raise OutputError(f"cannot be written: {_first_line(error)}", path=self._path) from error
@@ -220,19 +223,23 @@ def _opened(path: Path) -> Any:
     except ImportError as error:
         reason = "georeferenced photos need rasterio, which is not installed"
         raise UsageError(reason, path=path, remedy="pip install 'cracktool[geo]'") from error
+    _limit_cache()
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what GDAL says comes as an exception too
     try:
-        with _environment(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # many a photo is none
             return rasterio.open(path)
     except (rasterio.errors.RasterioError, OSError) as error:
         raise InputError("not a raster that GDAL can read", path=path, remedy=_AGAIN) from error
 
 
-def _environment() -> Any:
-    import rasterio
+@cache
+def _limit_cache() -> None:
+    # For all of the process and once: rasterio.Env would put it back as soon as any thread leaves one.
+    from rasterio.env import set_gdal_config
 
-    return rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True)
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
 
 
 def _colours(dataset: Any) -> tuple[list[int], Image | None]:

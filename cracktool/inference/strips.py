@@ -70,16 +70,22 @@ def _cut(image: Image, rows: Axis, columns: Axis) -> Iterator[Strip]:
 
 
 def _read(raster: Raster, rows: Axis, columns: Axis) -> Iterator[Strip]:
-    pixels: Image = np.empty((0, raster.width, 3), np.uint8)
+    before: Image = np.empty((0, columns.padded, 3), np.uint8)
     valid: Mask | None = None
     end = 0
     for start in rows.starts:
         kept, begin, end = end - start, end, min(start + rows.tile, raster.height)
         fresh, fresh_valid = raster.read(begin, end)
-        pixels = np.concatenate([pixels[len(pixels) - kept :], fresh])
+        pixels: Image = np.empty((rows.tile, columns.padded, 3), np.uint8)
+        pixels[:kept] = before[len(before) - kept :]
+        pixels[kept : end - start, : raster.width] = fresh
+        pixels[kept : end - start, raster.width :] = pixels[kept : end - start, raster.width - 1, None]
+        pixels[end - start :] = pixels[end - start - 1]
+        del fresh  # lest it is held while the strip waits to be taken
+        before = pixels
         if fresh_valid is not None:
             valid = fresh_valid if valid is None else np.concatenate([valid[len(valid) - kept :], fresh_valid])
-        yield Strip(_padded(pixels, rows.tile, columns.padded), valid, rows.tile - kept)
+        yield Strip(pixels, valid, rows.tile - kept)
 
 
 def _crossing(given: Iterator[Strip], memory: Memory) -> Iterator[Strip]:
