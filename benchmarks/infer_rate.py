@@ -31,9 +31,9 @@ OVERLAP = 0.25
 def main() -> None:
     """Make photos, time all ways of running them, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=40, help="large ones [40]")
+    parser.add_argument("--photos", type=int, default=40, help="large ones, 0 for none [40]")
     parser.add_argument("--side", default="3000x4000", help="height x width of the large ones [3000x4000]")
-    parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes [300]")
+    parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes, 0 for none [300]")
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--loop-side", type=int, default=700, help="side of the photo of the patch loop in px [700]")
     options = parser.parse_args()
@@ -48,6 +48,8 @@ def main() -> None:
         small = make_photos(Path(folder) / "small", mixed)
         print(f"{'what':34s}{'wall s':>9s}{'cpu s':>9s}{'Mpx / cpu s':>13s}")
         for name, photos in (("large", large), ("small", small)):
+            if not photos:
+                continue
             figures |= compare(name, photos, predictor, network, Path(folder))
     figures |= compare_loop(options.loop_side, predictor, network)
     print(json.dumps({"benchmark": "infer rate", **vars(options)} | figures))

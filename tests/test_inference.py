@@ -460,7 +460,7 @@ def test_missing_weights(tmp_path):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_photo():
     script = Path(__file__).parents[1] / "benchmarks" / "infer_memory.py"
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, script, "--photos", "200"], capture_output=True, text=True, check=True)
     figures = json.loads(run.stdout.splitlines()[-1])
     assert figures["times_taller"] == 10
     assert figures["engine_growth"] < 0.15

@@ -338,6 +338,15 @@ def test_reading_by_rows_gives_what_the_whole_photo_gives(rasterio, tmp_path):
     assert np.array_equal(levels, predictor.levels(pixels))
 
 
+def test_gdals_cache_keeps_its_limit_in_every_thread(rasterio, tmp_path):
+    from rasterio.env import get_gdal_config
+
+    raster = GeoRaster(ortho(rasterio, tmp_path / "a.tif", picture(40, 50)))
+    with rasterio.Env():  # as another thread enters and leaves one
+        raster.read(0, 40)
+    assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+
+
 class Torn:
     """A raster whose rows can be read only so far."""
 
