@@ -50,14 +50,21 @@ class RuntimeNetwork(ABC):
         """Return probabilities float32 (B, h, w) of RGB tiles uint8 (B, h, w, 3)."""
         pixels = np.ascontiguousarray(tiles, np.uint8)
         try:
-            values = self.run(self.prepared(pixels))[:, 0]
+            values = self.run(self.prepared(pixels))
         except self.failures as error:
-            height, width = pixels.shape[1:3]
-            reason = f"it cannot be run on tiles of {height} x {width} px: {shorten(str(error), 120)}"
-            raise WeightsError(reason, path=self._path, remedy=_AGAIN) from error
+            raise self._unfit(pixels, shorten(str(error), 120)) from error
+        batch, height, width, _ = pixels.shape
+        if values.shape != (batch, 1, self.card.scale * height, self.card.scale * width):
+            raise self._unfit(pixels, f"it gives shape {values.shape}")  # as OpenVINO may, in place of an error
+        values = values[:, 0]
         if self.gives == LOGITS:
             values = 0.5 + 0.5 * np.tanh(0.5 * values)  # the sigmoid, without overflow
         return np.asarray(values, np.float32)
+
+    def _unfit(self, pixels: Pixels, why: str) -> WeightsError:
+        height, width = pixels.shape[1:3]
+        reason = f"it cannot be run on tiles of {height} x {width} px: {why}"
+        return WeightsError(reason, path=self._path, remedy=_AGAIN)
 
     @abstractmethod
     def run(self, batch: npt.NDArray[Any]) -> Floats:
