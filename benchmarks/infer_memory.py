@@ -2,9 +2,10 @@
 
 The tall photo is measured twice: `engine` is `Predictor.bands` on pixels that are there already, `command` is
 `infer_folder` with decoding and writing (OpenCV holds a photo twice for a moment while it decodes). `many` is
-`infer_folder` on JPEGs of 200 to 700 px; resident memory is read after each, a straight line is laid through it from
-the second quarter on, and its rise compared with the scatter around it. Each measurement is a process of its own, on
-the CPU, with a network of one convolution: what is measured is the code around a network.
+`infer_folder` on JPEGs of 200 to 700 px; resident memory is read after each (without the pages of files, which the
+kernel takes and gives back as it likes), a straight line is laid through it from the second quarter on, and its rise
+compared with the scatter around it. Each measurement is a process of its own, on the CPU, with a network of one
+convolution: what is measured is the code around a network.
 
     python benchmarks/infer_memory.py [--width 2000] [--height 1500] [--photos 2000]
 """
@@ -72,7 +73,7 @@ def rise(photos: int) -> dict[str, float]:
 
 
 def resident(photos: int) -> list[int]:
-    """Run many small photos; return the resident memory of this process in bytes after each."""
+    """Run many small photos; return the resident memory of this process, without files', in bytes after each."""
     import psutil
 
     sizes = np.random.default_rng(0).integers(200, 700, (40, 2))
@@ -86,7 +87,8 @@ def resident(photos: int) -> list[int]:
             else:
                 os.link(path.with_name(f"{number % len(sizes):05}.jpg"), path)
         for _ in infer_folder(predictor(), [path.parent], Path(folder) / "masks"):
-            after.append(process.memory_info().rss)
+            now = process.memory_info()
+            after.append(now.rss - getattr(now, "shared", 0))
     return after
 
 

@@ -5,7 +5,7 @@ wall-clock seconds, so that a busy machine does not falsify the ratios. The bare
 memory, without decoding, blending or writing. The patch loop is that of khanhha/crack_segmentation as published:
 windows of the tile's side, moved by a tenth of it, one at a time. MONAI gets photos that are decoded.
 
-    python benchmarks/infer_rate.py [--photos 40] [--side 3000x4000] [--small 300] [--tile 512] [--loop-side 700]
+    python benchmarks/infer_rate.py [--photos 40] [--side 3000x4000] [--small 300] [--tile 512] [--loop-side 1500]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--side", default="3000x4000", help="height x width of the large ones [3000x4000]")
     parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes, 0 for none [300]")
     parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--loop-side", type=int, default=700, help="side of the photo of the patch loop in px [700]")
+    parser.add_argument("--loop-side", type=int, default=1500, help="of the patch loop's photo, px; 0 for none")
     options = parser.parse_args()
     height, width = map(int, options.side.split("x"))
     network = load_network(device="cpu", dtype="float32", engine="torch")
@@ -51,7 +51,8 @@ def main() -> None:
             if not photos:
                 continue
             figures |= compare(name, photos, predictor, network, Path(folder))
-    figures |= compare_loop(options.loop_side, predictor, network)
+    if options.loop_side:
+        figures |= compare_loop(options.loop_side, predictor, network)
     print(json.dumps({"benchmark": "infer rate", **vars(options)} | figures))
 
 

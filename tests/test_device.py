@@ -1,5 +1,7 @@
 """The choice of device and number format."""
 
+import sys
+
 import pytest
 import torch
 
@@ -51,6 +53,23 @@ def test_reason_names_the_gpu_and_why(machine):
     assert "GPU X" in choose_device().reason
     machine()
     assert choose_device().reason == "CPU (no GPU found) in float32 (safe everywhere)"
+
+
+def test_without_a_driver_no_pytorch_is_needed_to_know_that_there_is_no_gpu(machine, monkeypatch, tmp_path):
+    machine(cuda=1)
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device, "_GPU_DRIVERS", (str(tmp_path),))
+    assert not device.is_cpu()
+    assert device.is_cpu("cpu")
+    assert not device.is_cpu("cuda")
+    machine()
+    assert device.is_cpu()
+    monkeypatch.setattr(device, "_GPU_DRIVERS", (str(tmp_path / "absent"),))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert device.is_cpu()
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="no device 'cud'"):
+        device.is_cpu("cud")
 
 
 def test_unknown_processor_file_means_float32(machine, monkeypatch, tmp_path):
