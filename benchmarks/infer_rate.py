@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=40, help="large ones, 0 for none [40]")
     parser.add_argument("--side", default="3000x4000", help="height x width of the large ones [3000x4000]")
     parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes, 0 for none [300]")
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--tile", default="512", help="px; auto for the engine's choice, against 512 px of the others")
     parser.add_argument("--loop-side", type=int, default=1500, help="of the patch loop's photo, px; 0 for none")
     options = parser.parse_args()
     height, width = map(int, options.side.split("x"))
     network = load_network(device="cpu", dtype="float32", engine="torch")
-    predictor = Predictor(network, tile=options.tile, overlap=OVERLAP)
+    predictor = Predictor(network, tile=int(options.tile) if options.tile.isdecimal() else "auto", overlap=OVERLAP)
+    tile = predictor.tile if options.tile.isdecimal() else network.card.tile
     rng = np.random.default_rng(0)
     mixed = [tuple(int(side) for side in rng.integers(200, 700, 2)) for _ in range(options.small)]
     figures: dict[str, float] = {}
@@ -50,23 +51,22 @@ def main() -> None:
         for name, photos in (("large", large), ("small", small)):
             if not photos:
                 continue
-            figures |= compare(name, photos, predictor, network, Path(folder))
+            figures |= compare(name, photos, predictor, tile, Path(folder))
     if options.loop_side:
-        figures |= compare_loop(options.loop_side, predictor, network)
+        figures |= compare_loop(options.loop_side, predictor, tile)
     print(json.dumps({"benchmark": "infer rate", **vars(options)} | figures))
 
 
-def compare(
-    name: str, photos: Sequence[Path], predictor: Predictor, network: Network, folder: Path
-) -> dict[str, float]:
+def compare(name: str, photos: Sequence[Path], predictor: Predictor, tile: int, folder: Path) -> dict[str, float]:
     """Time one set of photos; return the ratios, above 1 where `crack infer` is faster."""
+    network = predictor.network
     images = [read_image(photo) for photo in photos]
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
     batches = list(tiles_of(images, predictor))
     ways: dict[str, Callable[[], object]] = {
         "bare": lambda: [network(batch) for batch in batches],
         "folder": lambda: list(infer_folder(predictor, list(photos), folder / f"{name}_{time.time_ns()}")),
-        "monai": lambda: [monai_mask(image, network, predictor.tile) for image in images],
+        "monai": lambda: [monai_mask(image, network, tile) for image in images],
     }
     ways["bare"]()  # warms up
     times = {way: timed(f"{name} {way}", run, pixels) for way, run in ways.items()}
@@ -76,12 +76,12 @@ def compare(
     }
 
 
-def compare_loop(side: int, predictor: Predictor, network: Network) -> dict[str, float]:
+def compare_loop(side: int, predictor: Predictor, tile: int) -> dict[str, float]:
     """Time the patch loop on one photo."""
     image = texture(side, side)
     predictor.mask(image)
     ours = timed("loop's photo, engine", lambda: predictor.mask(image), side**2)
-    theirs = timed("loop's photo, 10 % stride", lambda: patch_loop(image, network, predictor.tile), side**2)
+    theirs = timed("loop's photo, 10 % stride", lambda: patch_loop(image, predictor.network, tile), side**2)
     return {"times_patch_loop": round(theirs / ours, 1)}
 
 
