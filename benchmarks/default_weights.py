@@ -36,6 +36,7 @@ LAYOUTS = {
     "canal": ["folder"],
     **{name: ["folder", "--split", "0.9/0.1/0"] for name in ("sut", "masonry", "ceramic", "walls", "patches")},
 }
+VALIDATED = ("crack500", "deepcrack", "canal")
 TESTS = ("deepcrack", "crack500", "cfd", "canal")  # cfd is never trained on
 DATA = (
     "Crack500, 781 tiles: no licence stated, please cite",
@@ -46,6 +47,7 @@ DATA = (
     "ceramic tiles, 90 photos: MIT, (c) 2019 Arthur Flor",
     "Rissbilder, Volker and similar walls, 172 photos: no licence found",
     "METU concrete patches without crack, 720: believed CC BY 4.0",
+    "drawn by crack prepare synthetic, 1120",
 )
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
@@ -65,22 +67,32 @@ def main() -> None:
     crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
     crack("train", "--recipe", "default_pavement", "-o", "runs/pavement", "--resume")
     crack("train", "--recipe", "default_polish", "-o", "runs/polish", "--resume")
-    ship([Path(f"runs/{name}.safetensors") for name in ("polish/best", "polish/last", "pavement/last")])
+    real = average("real", ["polish/best", "polish/last", "pavement/last"])
+    crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
+    crack("train", "--recipe", "default_synthetic", "-o", "runs/synthetic", "--resume")
+    ship(average("shipped", ["real", "synthetic/best", "synthetic/best"]))
     draw()
 
 
-def ship(trained: Sequence[Path]) -> None:
-    """Average the trained weights, score them, complete their card, and put them where the package finds them.
+def average(name: str, trained: Sequence[str]) -> Path:
+    """Write the mean of weights in the folder of runs and return its path.
 
-    Of the last stage's best and last weights, each alone and averaged, also with those of the stage before, the mean
-    of all three had the highest crack IoU on the whole validation splits of Crack500 and DeepCrack.
+    Validation splits chose what is averaged. Of the polishing stage's best and last weights, each alone and averaged,
+    also with those of the stage before, the mean of all three was best on Crack500 and DeepCrack. Drawn cracks then
+    cost Crack500 1.4 points of crack IoU and brought canal 8.7; the mean of before, once, and after, twice, costs 0.7
+    and brings 7.1.
     """
-    states, cards = zip(*map(read_weights, trained), strict=True)
+    states, cards = zip(*(read_weights(Path(f"runs/{each}.safetensors")) for each in trained), strict=True)
+    path = Path(f"runs/{name}.safetensors")
     tensors = {name: mean([state[name] for state in states]) for name in states[0]}
-    card = replace(cards[0], data=DATA, licence=LICENCE, scores=())
-    averaged = Path("runs/averaged.safetensors")
-    save_weights(averaged, tensors, card)
-    validated = tuple(validation_score(averaged, name) for name in ("crack500", "deepcrack"))
+    save_weights(path, tensors, replace(cards[-1], data=DATA, licence=LICENCE, scores=()))
+    return path
+
+
+def ship(weights: Path) -> None:
+    """Score weights, complete their card, and put them where the package finds them."""
+    tensors, card = read_weights(weights)
+    validated = tuple(validation_score(weights, name) for name in VALIDATED)
     save_weights(WEIGHTS / DEFAULT_NAME, tensors, replace(card, scores=validated))
     for name in TESTS:
         report = crack("eval", f"data/{name}", "-o", f"reports/{name}", "--dtype", "float32", "--json")
