@@ -67,7 +67,7 @@ def main() -> None:
     crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
     crack("train", "--recipe", "default_pavement", "-o", "runs/pavement", "--resume")
     crack("train", "--recipe", "default_polish", "-o", "runs/polish", "--resume")
-    real = average("real", ["polish/best", "polish/last", "pavement/last"])
+    average("real", ["polish/best", "polish/last", "pavement/last"])
     crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
     crack("train", "--recipe", "default_synthetic", "-o", "runs/synthetic", "--resume")
     ship(average("shipped", ["real", "synthetic/best", "synthetic/best"]))

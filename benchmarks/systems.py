@@ -35,7 +35,10 @@ FAIR = [
     *("--set", "select=last", "--set", "workers=1", "--set", "val_images=1"),
 ]
 SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
-LATER_STAGES = {"default_finetune", "default_pavement", "default_polish", "default_synthetic", "weak_two_stage"}  # go on from another run
+LATER_STAGES = {  # go on from another run
+    *("default_finetune", "default_pavement", "default_polish", "default_synthetic"),
+    "weak_two_stage",
+}
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
 SMALL_KBPN = ["--set", "model_args.features=32", "--set", "model_args.stages=2", "--set", "restore_epochs=0"]
 ENCODERS = (
