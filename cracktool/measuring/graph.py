@@ -68,11 +68,31 @@ class Graph:
     @property
     def loops(self) -> int:
         """Independent closed ways: branches - nodes + pieces (Euler)."""
-        nodes = {node: position for position, node in enumerate(self.degree)}
-        ends = np.array([[nodes[branch.start], nodes[branch.end]] for branch in self.branches]).reshape(-1, 2)
-        links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(nodes), len(nodes)))
-        pieces = connected_components(links, directed=False)[0] if nodes else 0
-        return len(self.branches) - len(nodes) + int(pieces)
+        links = [(branch.start, branch.end) for branch in self.branches]
+        return len(links) - len(self.degree) + len(connected(self.degree, links))
+
+
+def connected(nodes: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the nodes as groups that links connect, in the order of their first nodes.
+
+    Example:
+        >>> connected([0, 1, 2, 3], [(3, 1)])
+        [[0], [1, 3], [2]]
+    """
+    leader = {node: node for node in nodes}
+
+    def lead(node: int) -> int:
+        while leader[node] != node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for one, two in links:
+        leader[lead(one)] = lead(two)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for node in leader:
+        groups[lead(node)].append(node)
+    return list(groups.values())
 
 
 def trace_graphs(skeleton: Skeleton) -> dict[int, Graph]:

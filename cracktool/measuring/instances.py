@@ -5,17 +5,17 @@ Lines in, groups and names out; knows nothing about masks, photos or widths of p
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
 
 from cracktool.measuring.components import Floats, Ints
+from cracktool.measuring.graph import connected
 
 
 class Kind(StrEnum):
@@ -125,13 +125,7 @@ def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[
 
 def group_parts(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the parts 0 to `count` - 1 as groups that `pairs` of parts connect, in the order of their lowest part."""
-    one, two = np.array(pairs, np.int64).reshape(-1, 2).T
-    links = coo_array((np.ones(len(one)), (one, two)), shape=(count, count))
-    groups: dict[int, list[int]] = defaultdict(list)
-    if count:
-        for part, label in enumerate(connected_components(links, directed=False)[1].tolist()):
-            groups[label].append(part)
-    return sorted(groups.values())
+    return connected(range(count), pairs)
 
 
 def main_way(edges: Sequence[tuple[int, int, float]]) -> tuple[float, int, int]:
@@ -142,21 +136,23 @@ def main_way(edges: Sequence[tuple[int, int, float]]) -> tuple[float, int, int]:
     Args:
         edges: (node, node, length) of each branch, in any unit; at least one.
     """
-    nodes, at = np.unique([edge[:2] for edge in edges], return_inverse=True)
-    at = at.reshape(-1, 2)
-    lengths = np.maximum([edge[2] for edge in edges], 1e-9)
-    # Of several branches between two nodes the shortest counts; a sparse array would add them up.
-    best: dict[tuple[int, int], float] = {}
-    for (one, two), cost in zip(np.sort(at, axis=1).tolist(), lengths.tolist(), strict=True):
-        best[one, two] = min(cost, best.get((one, two), np.inf))
-    ends = np.array(list(best), np.int64)
-    graph = coo_array((list(best.values()), (ends[:, 0], ends[:, 1])), shape=(len(nodes), len(nodes))).tocsr()
+    around: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for one, two, cost in edges:
+        around[one].append((two, cost))
+        around[two].append((one, cost))
 
-    def farthest(node: int) -> tuple[int, float]:
-        distance = dijkstra(graph, directed=False, indices=node)
-        distance[~np.isfinite(distance)] = -1
-        return int(distance.argmax()), float(distance.max())
+    def farthest(start: int) -> tuple[float, int]:
+        """Return the longest of the shortest ways from a node, and where it leads (Dijkstra 1959)."""
+        found: dict[int, float] = {}
+        waiting = [(0.0, start)]
+        while waiting:
+            distance, node = heapq.heappop(waiting)
+            if node not in found:
+                found[node] = distance
+                for other, cost in around[node]:
+                    heapq.heappush(waiting, (distance + cost, other))
+        return max((distance, node) for node, distance in found.items())
 
-    first, _ = farthest(int(at[np.argmax(lengths), 0]))
-    last, longest = farthest(first)
-    return longest, int(nodes[first]), int(nodes[last])
+    _, first = farthest(max(edges, key=lambda edge: edge[2])[0])
+    longest, last = farthest(first)
+    return longest, first, last

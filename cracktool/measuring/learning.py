@@ -13,7 +13,7 @@ from cracktool.measuring.profiles import ProfileFit
 
 _LEAST = 8  # profiles of one crack that are worth a prior of their own
 _DECIDED = 0.5  # of the prior's standard deviation of log depth
-_SHARED = 16.0  # profiles so near each other share about half of their noise
+_SHARED = 8.0  # profiles that count as one: neighbours share noise, and no crack is as even as the model has it
 _WITHIN = (0.15, 0.1)  # standard deviations of log blur and log depth along one crack, at least
 
 
@@ -59,14 +59,9 @@ def undecided(fit: ProfileFit, prior: Prior, group: npt.NDArray[np.int64]) -> np
 
 
 def learn_priors(
-    fit: ProfileFit,
-    fitted: Priors,
-    prior: Prior,
-    group: npt.NDArray[np.int64],
-    result: Priors,
-    groups: npt.NDArray[np.int64],
-) -> None:
-    """Write what is known of each crack: the photo's prior, and what the crack's own profiles say together.
+    fit: ProfileFit, fitted: Priors, prior: Prior, group: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], Priors]:
+    """Return the cracks, ascending, and what is known of each: the photo's prior, and what its own profiles say.
 
     Each fit's posterior of log blur and log depth is a normal distribution (Laplace). Divided by the prior it was made
     under, it is what the profile itself says; these are multiplied with the photo's prior.
@@ -74,26 +69,24 @@ def learn_priors(
     Args:
         fit: Fits of some profiles.
         fitted: What they were made under.
-        prior: What is known of the photo.
+        prior: What is known of the photo; all that is known of cracks with too few profiles.
         group: Number of the crack of each of these profiles.
-        result: Where it is written, for N profiles; cracks with too few profiles keep what is there.
-        groups: Number of the crack of each of these, (N,).
     """
+    cracks, crack = np.unique(group, return_inverse=True)
     good = fit.contrast > 3 * np.sqrt(prior.correlation)
-    said, place = _said(fit, fitted)
+    precision, placed = (np.zeros((len(cracks), *shape)) for shape in ((2, 2), (2,)))
+    for result, said in zip((precision, placed), _said(fit, fitted), strict=True):
+        np.add.at(result, crack[good], said[good] / _SHARED)
     before = np.diag([prior.blur[1] ** -2, prior.depth[1] ** -2])
-    centre = np.log([prior.blur[0], prior.depth[0]])
-    for number in np.unique(group[good]).tolist():
-        mine = good & (group == number)
-        if mine.sum() < _LEAST:
-            continue
-        precision = before + said[mine].sum(axis=0) / _SHARED
-        mean = np.linalg.solve(precision, before @ centre + place[mine].sum(axis=0) / _SHARED)
-        std = np.sqrt(np.diag(np.linalg.inv(precision)))
-        here = groups == number
-        result.blur[here], result.depth[here] = np.exp(mean)
-        result.blur_std[here] = min(np.hypot(std[0], _WITHIN[0]), prior.blur[1])
-        result.depth_std[here] = min(np.hypot(std[1], _WITHIN[1]), prior.depth[1])
+    precision += before
+    placed += before @ np.log([prior.blur[0], prior.depth[0]])
+    mean = np.exp(np.linalg.solve(precision, placed[..., None])[..., 0]).astype(np.float32)
+    std = np.sqrt(np.einsum("nii->ni", np.linalg.inv(precision)))
+    std = np.minimum(np.hypot(std, _WITHIN), [prior.blur[1], prior.depth[1]]).astype(np.float32)
+    learnt = prior.repeated(len(cracks))
+    enough = np.bincount(crack[good], minlength=len(cracks)) >= _LEAST
+    learnt[enough] = Priors(mean[enough, 1], std[enough, 1], mean[enough, 0], std[enough, 0], prior.correlation)
+    return cracks, learnt
 
 
 def _said(fit: ProfileFit, prior: Priors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

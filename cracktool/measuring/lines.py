@@ -134,16 +134,10 @@ def _reach_tips(lines: list[Line], components: Components) -> None:
         return
     reach = np.array([3 * float(line.half_width[-side]) + 4 for line, side in owners])
     steps = np.arange(0.25, reach.max() + 0.25, 0.25)
-    inside = np.ones(len(owners), np.bool_)
-    distance = np.zeros(len(owners))
-    for step in steps:
-        active = np.flatnonzero(inside & (step <= reach))
-        if not len(active):
-            break
-        place = np.rint(ends.points[active] + step * ends.outward[active]).astype(np.int64)
-        on = components.part_at(place) == ends.part[active]
-        inside[active[~on]] = False
-        distance[active[on]] = step
+    places = ends.points[:, None] + steps[:, None] * ends.outward[:, None]  # (ends, steps, 2)
+    part = components.part_at(np.rint(places).astype(np.int64).reshape(-1, 2)).reshape(len(owners), -1)
+    inside = (part == ends.part[:, None]) & (steps <= reach[:, None])
+    distance = 0.25 * np.logical_and.accumulate(inside, axis=1).sum(axis=1)
     for (line, side), tip, far, outward in zip(owners, ends.points, distance, ends.outward, strict=True):
         if far:
             added = [tip + far * outward]

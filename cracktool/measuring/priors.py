@@ -51,7 +51,7 @@ class Priors:
         depth, depth_std = self.depth[chosen], self.depth_std[chosen]
         return Priors(depth, depth_std, self.blur[chosen], self.blur_std[chosen], self.correlation)
 
-    def in_samples(self, step: float) -> Priors:
-        """Return the same where a sample is `step` px."""
-        blur = np.asarray(self.blur / step, np.float32)
-        return Priors(self.depth, self.depth_std, blur, self.blur_std, self.correlation)
+    def __setitem__(self, chosen: slice | npt.NDArray[np.bool_], others: Priors) -> None:
+        """Replace those of some of the profiles."""
+        self.depth[chosen], self.depth_std[chosen] = others.depth, others.depth_std
+        self.blur[chosen], self.blur_std[chosen] = others.blur, others.blur_std

@@ -6,13 +6,13 @@ Joins lines, pixels and the fit of `profiles`; knows nothing about cracks as who
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import map_coordinates
 
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Floats, Ints
@@ -20,11 +20,11 @@ from cracktool.measuring.learning import learn_prior, learn_priors, undecided
 from cracktool.measuring.priors import Float32s, Prior, Priors
 from cracktool.measuring.profiles import ProfileFit, fit_profiles
 
-_TILE = 256  # px; points of a tile are sampled together
-_REACHES = (11, 16, 20)  # samples to either side; longer profiles have wider steps
-_TOGETHER = 300  # profiles that are worth a reach of their own
+_TILE = 1024  # px; points of a tile are sampled together
+_BATCH = 4096  # points measured together; their profiles are 3 MB
+_REACH = (11, 20)  # samples to either side, at least and at most; longer profiles have wider steps
 _FLANK = 6.0  # px of background wanted on either side of the mask
-_TURNS = 3
+_TURNS = 2  # in which priors of cracks are learnt; a third changes nothing
 _SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
 _LEARN = 240  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
@@ -94,19 +94,26 @@ class Widths:
 
 @dataclass(frozen=True, eq=False)
 class _Profiles:
-    """Profiles of some points, all of one reach.
+    """Profiles across n points, of S samples each.
 
     Args:
-        chosen: Which points, (n,).
-        mask: Share of crack, float32 (n, S), -1 outside of the picture.
+        share: Share of crack in the mask, float32 (n, S), -1 outside of the picture.
         grey: Grey levels, float32 (n, S); empty (n, 0) without a photo.
-        step: px from sample to sample.
+        step: px from sample to sample, float32 (n,).
     """
 
-    chosen: Ints
-    mask: Float32s
+    share: Float32s
     grey: Float32s
-    step: float
+    step: Float32s
+
+    @property
+    def place(self) -> Float32s:
+        """Where the samples lie along the normals, px, (n, S)."""
+        size = self.share.shape[1]
+        return np.asarray(self.step[:, None] * (np.arange(size) - size // 2), np.float32)
+
+    def __getitem__(self, chosen: Ints) -> _Profiles:
+        return _Profiles(self.share[chosen], self.grey[chosen], self.step[chosen])
 
 
 def measure_widths(
@@ -137,53 +144,67 @@ def measure_widths(
     """
     prior = prior or Prior()
     prior = replace(prior, blur=(math.hypot(prior.blur[0], _SMOOTHING), prior.blur[1]))
-    priors = prior.repeated(len(points))
-    if photo is not None:
-        few = np.unique(np.linspace(0, len(points) - 1, min(_LEARN, len(points))).astype(np.int64))
-        few = few[unsuited[few] == Verdict.MEASURED]
-        prior, priors = _learnt(photo, mask, points[few], normals[few], half_width[few], prior, group[few], group)
+    whole = _sample(photo, mask, points, normals, half_width) if 0 < len(points) <= _BATCH else None
     result = _empty(len(points))
-    result.verdict[:] = unsuited
-    for sampled, section, fit in _fits(photo, mask, points, normals, half_width, priors):
-        result.mask_width[sampled.chosen], result.offset[sampled.chosen] = section.width, section.offset
-        if fit:
-            _judge(result, sampled, section, fit, 3 * math.sqrt(prior.correlation))
-    if photo is None:
-        result.verdict[unsuited == Verdict.MEASURED] = Verdict.NO_PHOTO
+    result.verdict[:] = np.where(unsuited == Verdict.MEASURED, Verdict.NO_PHOTO, unsuited)
+    suited = np.flatnonzero(unsuited == Verdict.MEASURED)
+    priors, known = prior.repeated(len(points)), ProfileFit.unknown(len(points))
+    if photo is not None and len(suited):
+        few = suited[np.unique(np.linspace(0, len(suited) - 1, min(_LEARN, len(suited))).astype(np.int64))]
+        profiles = whole[few] if whole else _sample(photo, mask, points[few], normals[few], half_width[few])
+        prior = _learn(profiles, prior, few, group, priors, known)
+    least_contrast = 3 * math.sqrt(prior.correlation)
+    order = np.concatenate([*_by_tile(points), suited[:0]])
+    for first in range(0, len(order), _BATCH):
+        here = order[first : first + _BATCH]
+        profiles = whole[here] if whole else _sample(photo, mask, points[here], normals[here], half_width[here])
+        section = _section(profiles)
+        result.mask_width[here], result.offset[here] = section.width, section.offset
+        free = np.flatnonzero(unsuited[here] == Verdict.MEASURED)
+        if photo is not None and len(free):
+            here, profiles, section = here[free], profiles[free], section[free]
+            fit = _fit(profiles, section, priors[here], known[here])
+            result.verdict[here] = _judged(profiles, section, fit, least_contrast)
+            result.width[here], result.log_std[here] = fit.width, fit.log_std
     untrue = result.verdict != Verdict.MEASURED
     result.width[untrue] = result.log_std[untrue] = np.nan
     return result
 
 
-def _learnt(
-    photo: Image,
-    mask: Mask,
-    points: Floats,
-    normals: Floats,
-    half_width: Floats,
-    prior: Prior,
-    group: Ints,
-    groups: Ints,
-) -> tuple[Prior, Priors]:
-    """Return what some profiles say of the photo and of each crack; `groups` are the cracks of all its points."""
-    priors = prior.repeated(len(groups))
-    fitted = prior.repeated(len(points))
-    open_ = np.arange(len(points))
+def _learn(profiles: _Profiles, prior: Prior, few: Ints, group: Ints, priors: Priors, known: ProfileFit) -> Prior:
+    """Fit some profiles, and return the prior of the photo that they give.
+
+    Args:
+        profiles: Of the points `few`.
+        prior: What is known of any photo.
+        few: Points of the photo.
+        group: Number of the crack of each point of the photo, (N,).
+        priors: Where the priors of all N points are written.
+        known: Where the fits of these points are written.
+    """
+    section = _section(profiles)
+    fitted = prior.repeated(len(few))
+    open_ = np.arange(len(few))
     for turn in range(_TURNS):
-        found = list(_fits(photo, mask, points[open_], normals[open_], half_width[open_], fitted[open_]))
-        fits = [fit for _, _, fit in found if fit]
-        if not fits:
-            break
-        fit, order = _joined(fits), open_[np.concatenate([each.chosen for each, _, _ in found])]
+        fit = _fit(profiles[open_], section[open_], fitted[open_], known[few[open_]])
+        known[few[open_]] = fit
         if not turn:
             prior = learn_prior(fit, prior)
-            priors = prior.repeated(len(groups))
-        unsure = undecided(fit, prior, group[order])
-        fit, order = fit[unsure], order[unsure]
-        learn_priors(fit, fitted[order], prior, group[order], priors, groups)
-        learn_priors(fit, fitted[order], prior, group[order], fitted, group)
-        open_ = np.sort(order)
-    return prior, priors
+            priors[:] = prior.repeated(len(group))
+        unsure = undecided(fit, prior, group[few[open_]])
+        fit, open_ = fit[unsure], open_[unsure]
+        if not len(open_):
+            break
+        cracks, learnt = learn_priors(fit, fitted[open_], prior, group[few[open_]])
+        for each, of in ((priors, group), (fitted, group[few])):
+            at = np.searchsorted(cracks, of).clip(max=len(cracks) - 1)
+            there = cracks[at] == of
+            each[there] = learnt[at[there]]
+    return prior
+
+
+def _fit(profiles: _Profiles, section: _Section, priors: Priors, start: ProfileFit) -> ProfileFit:
+    return fit_profiles(profiles.grey, section.usable, section.width, prior=priors, step=profiles.step, start=start)
 
 
 def _empty(count: int) -> Widths:
@@ -191,77 +212,70 @@ def _empty(count: int) -> Widths:
     return Widths(mask_width=mask_width, width=width, log_std=log_std, verdict=np.zeros(count, np.uint8), offset=offset)
 
 
-def _joined(fits: list[ProfileFit]) -> ProfileFit:
-    return ProfileFit(*(np.concatenate(each) for each in zip(*(vars(fit).values() for fit in fits), strict=True)))
+def _by_tile(points: Floats) -> list[Ints]:
+    """Return the numbers of the points of each tile."""
+    tile = points // _TILE
+    order = np.lexsort((tile[:, 1], tile[:, 0]))
+    return np.split(order, np.flatnonzero(np.any(np.diff(tile[order], axis=0), axis=1)) + 1)
 
 
-def _fits(
-    photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats, priors: Priors
-) -> Iterator[tuple[_Profiles, _Section, ProfileFit | None]]:
-    for sampled in _sample(photo, mask, points, normals, half_width):
-        section = _section(sampled)
-        fit = None
-        if photo is not None:
-            own = priors[sampled.chosen].in_samples(sampled.step)
-            fit = fit_profiles(sampled.grey, section.usable, section.width / sampled.step, prior=own)
-        yield sampled, section, fit
-
-
-def _sample(
-    photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats
-) -> Iterator[_Profiles]:
-    """Yield the profiles of all points, those of similar reach together."""
+def _sample(photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats) -> _Profiles:
+    """Return the profiles across points, each as long as its crack needs."""
     wanted = 1.4 * half_width + _FLANK + 2
-    left = np.argsort(wanted, kind="stable")
-    for limit in (*_REACHES, np.inf):
-        count = int(np.searchsorted(wanted[left], limit, "right"))
-        if not count or (count < min(_TOGETHER, len(left)) and limit < _REACHES[-1]):
-            continue  # a call costs as much as some hundred profiles that are longer than they need be
-        chosen, left = left[:count], left[count:]
-        reach = int(min(limit, _REACHES[-1]))
-        step = max(1.0, float(wanted[chosen].max()) / reach)
-        size = 2 * reach + 1
-        share = np.empty((len(chosen), size), np.float32)
-        grey = np.empty((len(chosen), size if photo is not None else 0), np.float32)
-        tile = points[chosen] // _TILE
-        order = np.lexsort((tile[:, 1], tile[:, 0]))
-        cuts = np.flatnonzero(np.any(np.diff(tile[order], axis=0), axis=1)) + 1
-        offsets = step * np.arange(-reach, reach + 1, dtype=np.float64)
-        for members in np.split(order, cuts):
-            at, across = points[chosen[members]], normals[chosen[members]]
-            share[members], levels = _sample_tile(photo, mask, at, across, offsets)
-            grey[members] = levels
-        yield _Profiles(chosen, share, grey, step)
+    reach = math.ceil(np.clip(wanted.max(), *_REACH))
+    step = np.maximum(wanted / reach, 1).astype(np.float32)
+    size = 2 * reach + 1
+    profiles = _Profiles(
+        share=np.empty((len(points), size), np.float32),
+        grey=np.empty((len(points), size if photo is not None else 0), np.float32),
+        step=step,
+    )
+    offsets = profiles.place
+    for members in _by_tile(points):
+        profiles.share[members], profiles.grey[members] = _sample_tile(
+            photo, mask, points[members], normals[members], offsets[members]
+        )
+    return profiles
 
 
 def _sample_tile(
-    photo: Image | None, mask: Mask, points: Floats, normals: Floats, offsets: Floats
+    photo: Image | None, mask: Mask, points: Floats, normals: Floats, offsets: Float32s
 ) -> tuple[Float32s, Float32s]:
     """Return shares of crack and grey levels (n, S) across points that lie near each other."""
-    centre = points[:, None] + offsets[:, None] * normals[:, None]  # (n, S, 2)
+    centre = points[:, None] + offsets[..., None] * normals[:, None]  # (n, S, 2)
     beside = normals[:, ::-1] * [1, -1]  # 1 px along the line
-    reach = abs(offsets[0]) + 2.5
+    reach = offsets.max() + 10  # the filter below looks 8 px far
     low = np.maximum(np.floor(points.min(axis=0) - reach).astype(int), 0)
     high = np.ceil(points.max(axis=0) + reach).astype(int) + 1
     window = (slice(low[0], high[0]), slice(low[1], high[1]))
     shifts = np.array([-1.0, 0.0, 1.0])[:, None, None, None] * beside[:, None]  # (3, n, 1, 2)
     maps = (centre - low + shifts).astype(np.float32).reshape(3 * len(points), -1, 2)
-    shape = (3, len(points), len(offsets))
+    shape = (3, *offsets.shape)
 
-    def sampled(crop: npt.NDArray[np.float32], interpolation: int) -> Float32s:
-        values = cv2.remap(crop, maps[..., 1], maps[..., 0], interpolation, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(values.reshape(shape).mean(axis=0), np.float32)
-
-    share = sampled(mask[window].astype(np.float32), cv2.INTER_LINEAR)
+    lines = cv2.remap(mask[window].astype(np.float32), maps[..., 1], maps[..., 0], cv2.INTER_LINEAR)
+    share = np.asarray(lines.reshape(shape).mean(axis=0), np.float32)
     y, x = centre[..., 0], centre[..., 1]
     share[(y < -0.5) | (x < -0.5) | (y > mask.shape[0] - 0.5) | (x > mask.shape[1] - 0.5)] = -1
     if photo is None:
         return share, np.zeros((len(points), 0), np.float32)
     piece = photo[window]
     grey = np.asarray(piece if piece.ndim == 2 else cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY), np.float32)
-    # A line through pixels meets them at all phases. Linear interpolation blurs by the phase, which no one blur can
-    # describe; cubic does not, once the photo is smooth enough not to ring.
-    return share, sampled(np.asarray(cv2.GaussianBlur(grey, (5, 5), _SMOOTHING), np.float32), cv2.INTER_CUBIC)
+    # A line through pixels meets them at all phases. Linear and cubic interpolation blur by the phase, which no one
+    # blur can describe: 2 px come out as 2.2. Splines hardly do, once the photo is smooth enough not to ring.
+    grey = cv2.sepFilter2D(grey, cv2.CV_32F, _SPLINE, _SPLINE, borderType=cv2.BORDER_REFLECT_101)
+    levels = map_coordinates(grey, maps.transpose(2, 0, 1), np.float32, order=3, prefilter=False, mode="mirror")
+    return share, levels.reshape(shape).mean(axis=0)
+
+
+def _spline_filter() -> Float32s:
+    """Return what turns pixels of a row into coefficients of a cubic spline through them (Unser 1999), smoothed."""
+    pole = math.sqrt(3) - 2
+    through = math.sqrt(3) * pole ** np.abs(np.arange(-6, 7))
+    smoothing = np.exp(-0.5 * (np.arange(-2, 3) / _SMOOTHING) ** 2)
+    return np.convolve(through, smoothing / smoothing.sum()).astype(np.float32)
+
+
+_SPLINE = _spline_filter()
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,9 +292,12 @@ class _Section:
     offset: Float32s
     usable: npt.NDArray[np.bool_]
 
+    def __getitem__(self, chosen: Ints) -> _Section:
+        return _Section(self.width[chosen], self.offset[chosen], self.usable[chosen])
+
 
 def _section(sampled: _Profiles) -> _Section:
-    share = sampled.mask
+    share, step = sampled.share, sampled.step
     middle = share.shape[1] // 2
     here = share > 0.15
     # A hairline's mask is a staircase: its line may pass beside the pixels by one sample.
@@ -290,29 +307,25 @@ def _section(sampled: _Profiles) -> _Section:
     right = np.cumprod(here[:, middle:], axis=1).astype(np.bool_)
     own = np.concatenate([left, right[:, 1:]], axis=1)
     mass = np.where(own, np.maximum(share, 0), 0)
-    width = mass.sum(axis=1)
-    s = np.arange(share.shape[1], dtype=np.float32) - middle
-    offset = (mass * s).sum(axis=1) / np.maximum(width, 0.5)
-    near = np.abs(s) * sampled.step <= (width * sampled.step / 2 + np.abs(offset) * sampled.step + _FLANK + 2)[:, None]
+    width = mass.sum(axis=1) * step
+    s = sampled.place
+    offset = (mass * s).sum(axis=1) / np.maximum(width / step, 0.5)
+    near = np.abs(s) <= (width / 2 + np.abs(offset) + _FLANK + 2)[:, None]
     usable = (own | (share < 0.5)) & (share >= 0) & near
-    return _Section(width * np.float32(sampled.step), offset * np.float32(sampled.step), usable)
+    return _Section(width, offset, usable)
 
 
-def _judge(result: Widths, sampled: _Profiles, section: _Section, fit: ProfileFit, least_contrast: float) -> None:
-    """Write widths and verdicts of the sampled points into the result."""
-    chosen, s = sampled.chosen, np.arange(sampled.mask.shape[1]) - sampled.mask.shape[1] // 2
-    result.width[chosen] = fit.width * sampled.step
-    result.log_std[chosen] = fit.log_std
+def _judged(profiles: _Profiles, section: _Section, fit: ProfileFit, least_contrast: float) -> npt.NDArray[np.uint8]:
+    """Return the verdicts on fits."""
+    s = profiles.place
     edge = (fit.width / 2 + 2 * fit.blur)[:, None]
     beside = section.usable & (np.abs(s - fit.centre[:, None]) > edge)
     flanks = np.minimum((beside & (s < 0)).sum(axis=1), (beside & (s > 0)).sum(axis=1))
-    size = section.width / sampled.step
-    strange = (np.abs(fit.centre - section.offset / sampled.step) > size / 2 + 2) | (
+    strange = (np.abs(fit.centre - section.offset) > section.width / 2 + 2 * profiles.step) | (
         fit.noise > 0.35 * fit.depth * fit.background
     )
-    verdict = np.full(len(chosen), Verdict.MEASURED, np.uint8)
-    verdict[strange | (fit.blur * sampled.step > np.maximum(4, section.width))] = Verdict.POOR_FIT
+    verdict = np.full(len(s), Verdict.MEASURED, np.uint8)
+    verdict[strange | (fit.blur > np.maximum(4, section.width))] = Verdict.POOR_FIT
     verdict[(fit.contrast < least_contrast) | (fit.log_std > _LOG_STD_LIMIT) | (fit.depth < 0.06)] = Verdict.NO_CONTRAST
     verdict[flanks < 2] = Verdict.AT_BORDER
-    free = result.verdict[chosen] == Verdict.MEASURED
-    result.verdict[chosen[free]] = verdict[free]
+    return verdict
