@@ -173,10 +173,12 @@ def _walk(skeleton: Skeleton) -> list[tuple[int, Branch]]:
 
 def _follow(node: int, first: int, steps: list[list[int]], is_node: list[bool], seen: bytearray) -> list[int]:
     walk = [node, first]
-    while not is_node[walk[-1]]:
-        seen[walk[-1]] = 1
-        one, two = steps[walk[-1]]
-        walk.append(two if one == walk[-2] else one)
+    before, here = node, first
+    while not is_node[here]:
+        seen[here] = 1
+        one, two = steps[here]
+        before, here = here, two if one == before else one
+        walk.append(here)
     return walk
 
 

@@ -27,7 +27,6 @@ _TAIL = np.array([0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274
 _NOISE_FLOOR = 0.7  # grey levels; rounding alone makes 0.3
 _LIMITS = np.array([[0, 255], [-20, 20], [-999, 999], [-4, 9], [-1.6, 3], [-3, 0.2]], np.float32)
 _B0, _B1, _C, _W, _SIGMA, _R = range(6)
-_DIAGONAL = np.arange(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +195,10 @@ class _Problem:
         cost = np.einsum("ns,ns->n", weighted_once, 2 * normalised - weighted_once)
         products = (rows[:, :6] * (weight * self.scale * self.scale)[:, None]) @ rows.transpose(0, 2, 1)  # (n, 6, 7)
         off = self.mean - theta
-        off[:, [_B0, _W]] = 0  # no prior there
+        off[:, _W] = 0  # its precision only keeps the matrix regular
         pull = self.precision * off
         normal = products[:, :, :6]
-        normal[:, _DIAGONAL, _DIAGONAL] += self.precision
+        np.einsum("nii->ni", normal)[...] += self.precision
         return cost + np.einsum("np,np->n", pull, off), normal, products[:, :, 6] + pull
 
 
@@ -274,7 +273,7 @@ def _median(values: Float32s, chosen: npt.NDArray[np.bool_]) -> Float32s:
 
 def _model(theta: Float32s, s: Float32s) -> Float32s:
     """Return derivatives by the six parameters, and the profile itself as the seventh row, (n, 7, S)."""
-    b0, b1, c, log_w, log_sigma, log_r = (theta[:, [column]] for column in range(6))
+    b0, b1, c, log_w, log_sigma, log_r = (theta[:, column, None] for column in range(6))
     half, sigma, r = np.exp(log_w) / np.float32(2), np.exp(log_sigma), np.exp(log_r)
     edges = np.empty((2, *s.shape), np.float32)
     np.divide(s - (c - half), sigma, out=edges[0])
@@ -323,7 +322,7 @@ def _similarity(residual: Float32s) -> Float32s:
 
 def _solve(normal: Float32s, gradient: Float32s, damping: Float32s) -> Float32s:
     damped = normal.copy()
-    damped[:, _DIAGONAL, _DIAGONAL] *= 1 + damping[:, None]
+    np.einsum("nii->ni", damped)[...] *= 1 + damping[:, None]
     step = np.linalg.solve(damped, gradient[..., None])[..., 0]
     step[:, _C] = np.clip(step[:, _C], -2, 2)
     step[:, _W:] = np.clip(step[:, _W:], -0.7, 0.7)
