@@ -19,9 +19,11 @@ import numpy.typing as npt
 from cracktool.measuring.priors import Float32s, Priors
 
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
-_PASSES = ((7, 0.1), (7, 0.003))  # steps at most, and gain of one at which to stop; the noise is estimated after each
+_PASSES = ((4, 1.0), (4, 0.01))  # steps at most, and gain of one at which to stop; the noise is estimated after each
+_WARM = ((3, 0.01),)  # for fits that go on from others
 _EDGE_STD = 0.05  # px of width: edges are ragged, and one profile meets them at one place
 _SLOW_NOISE = 0.8  # of the noise: texture as long as a blurred edge moves it as a whole, and leaves no residual
+_DAMPING = 0.001  # more of it shortens steps along the valley of r and w
 _HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
 _TAIL = np.array([0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429], np.float32)
 _NOISE_FLOOR = 0.7  # grey levels; rounding alone makes 0.3
@@ -117,10 +119,11 @@ def _fit_chunk(
 ) -> ProfileFit:
     s = step[:, None] * (np.arange(y.shape[1], dtype=np.float32) - y.shape[1] // 2)
     use = valid.astype(np.float32)
-    theta, noise = _start(y, valid, s, expected, prior)
     known = np.isfinite(start.noise)
-    if known.any():
-        theta[known], noise[known] = _parameters(start[known]), start.noise[known]
+    theta, noise = _parameters(start), start.noise.copy()
+    if not known.all():
+        new = ~known
+        theta[new], noise[new] = _start(y[new], valid[new], s[new], expected[new], prior[np.flatnonzero(new)])
     mean = np.zeros_like(theta)
     mean[:, _SIGMA], mean[:, _R] = np.log(prior.blur), np.log(prior.depth)
     precision = np.zeros_like(theta)
@@ -129,7 +132,7 @@ def _fit_chunk(
     precision[:, _SIGMA], precision[:, _R] = prior.blur_std**-2, prior.depth_std**-2
     precision[:, _W] = 1e-4
     spread = np.sqrt(np.float32(prior.correlation))
-    for rounds, tolerance in _PASSES[1:] if known.all() else _PASSES:
+    for rounds, tolerance in _WARM if known.all() else _PASSES:
         problem = _Problem(y, s, use / (noise * spread)[:, None], mean, precision)
         theta = _descend(problem, theta, rounds, tolerance)
         residual = y - _model(theta, s)[:, 6]
@@ -209,7 +212,7 @@ def _descend(problem: _Problem, theta: Float32s, rounds: int, tolerance: float) 
     """
     theta = theta.copy()
     moving = np.arange(len(theta))
-    damping = np.full(len(theta), 0.01, np.float32)
+    damping = np.full(len(theta), _DAMPING, np.float32)
     here = theta
     cost, normal, gradient = problem.linearised(theta)
     for _ in range(rounds):
