@@ -14,11 +14,12 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from cracktool.errors import InputError, OutputError
@@ -125,6 +126,25 @@ def read_size(path: Path) -> tuple[int, int]:
     except _DAMAGE as error:
         raise InputError("not a picture, or damaged", path=path, remedy=_AGAIN) from error
     return (width, height) if turned else (height, width)
+
+
+def read_exif(path: Path) -> tuple[dict[int, Any], dict[int, Any], tuple[int, int]]:
+    """Return EXIF data of the camera and of its GPS, and a photo's stored height and width, from the header alone.
+
+    Raises:
+        InputError: The file is missing, unreadable, or not a picture.
+
+    Example:
+        >>> read_exif(Path("examples/photos/pavement.jpg"))[2]
+        (1200, 1600)
+    """
+    try:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path) as picture:
+            exif = picture.getexif()
+            camera = dict(exif) | exif.get_ifd(ExifTags.IFD.Exif)
+            return camera, exif.get_ifd(ExifTags.IFD.GPSInfo), (picture.height, picture.width)
+    except _DAMAGE as error:
+        raise InputError("its EXIF data cannot be read", path=path) from error
 
 
 def read_mask(source: str | Path | bytes, *, threshold: int = 128, inverted: bool = False) -> Mask:

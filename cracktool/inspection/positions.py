@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags
-from PIL import Image as PillowImage
+
+from cracktool.errors import InputError
+from cracktool.images import read_exif
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,8 @@ def read_position(path: Path) -> Position:
         True
     """
     try:
-        with PillowImage.open(path) as picture:
-            exif = picture.getexif()
-            gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-            details = exif.get_ifd(ExifTags.IFD.Exif)
-    except (OSError, SyntaxError, ValueError):
+        details, gps, _ = read_exif(path)
+    except InputError:
         return Position()
     latitude = _degrees(gps, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S", 90)
     longitude = _degrees(gps, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W", 180)
@@ -60,7 +59,7 @@ def read_position(path: Path) -> Position:
         longitude=longitude,
         altitude=altitude,
         heading=_number(gps.get(ExifTags.GPS.GPSImgDirection)),
-        taken=_time(details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)),
+        taken=_time(details.get(ExifTags.Base.DateTimeOriginal) or details.get(ExifTags.Base.DateTime)),
     )
 
 

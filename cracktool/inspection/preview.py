@@ -13,6 +13,7 @@ import numpy as np
 
 from cracktool.errors import CrackError
 from cracktool.images import Image, Mask, encode_jpeg, read_image, read_mask, read_size
+from cracktool.inspection.pixels import CRACK, raster_bands
 
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 _CRACK = (255, 0, 200)  # RGB, as in overlays
@@ -33,31 +34,44 @@ def mask_preview(path: Path, side: int) -> tuple[str, int]:
     A cell is crack where any of its pixels is, so that a hairline stays whole.
     """
     try:
-        mask = read_mask(path)
+        small, factor = _read_small_mask(path, side)
     except CrackError:
         return "", 1
-    factor = -(-max(mask.shape) // side)
-    small = _shrunk_mask(mask, factor)
     palette = np.zeros((*small.shape, 4), np.uint8)
     palette[small] = (*_CRACK[::-1], 255)  # OpenCV's order
     _, data = cv2.imencode(".png", palette, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return _url("png", data.tobytes()), factor
 
 
+def _read_small_mask(path: Path, side: int) -> tuple[Mask, int]:
+    found = raster_bands(path, side)
+    if found is None:
+        mask = read_mask(path)
+        factor = -(-max(mask.shape) // side)
+        return _shrunk_mask(mask, factor), factor
+    factor, bands = found
+    return np.concatenate([_shrunk_mask(band[..., 0] >= CRACK, factor) for band in bands]), factor
+
+
 def _read_reduced(path: Path, side: int) -> Image:
     """Read a photo, a JPEG at a half, a quarter or an eighth of its size where that is enough: ten times as fast."""
+    if found := raster_bands(path, side):
+        factor, bands = found
+        return np.concatenate([_resized(band, 1 / factor) for band in bands])
     longest = max(read_size(path))
     flag = next((flag for factor, flag in _REDUCED if longest >= factor * side), None)
     if flag is None or path.suffix.lower() not in (".jpg", ".jpeg"):
         return read_image(path)
-    found = cv2.imdecode(np.fromfile(path, np.uint8), flag)
-    return read_image(path) if found is None else np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
+    small = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+    return read_image(path) if small is None else np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _shrunk(image: Image, side: int) -> Image:
     factor = side / max(image.shape[:2])
-    if factor >= 1:
-        return image
+    return image if factor >= 1 else _resized(image, factor)
+
+
+def _resized(image: Image, factor: float) -> Image:
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 

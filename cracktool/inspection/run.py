@@ -18,9 +18,10 @@ import numpy as np
 
 from cracktool import __version__
 from cracktool.errors import CrackError, InputError, OutputError
-from cracktool.images import EXTENSIONS, Image, Mask, read_image, read_mask
+from cracktool.images import EXTENSIONS, Image, Mask
 from cracktool.inference.inputs import Task, Unusable, plan_tasks
 from cracktool.inference.journal import file_state
+from cracktool.inspection.pixels import opened
 from cracktool.inspection.positions import Position, read_position
 from cracktool.inspection.records import PhotoRecord, make_record, read_record, write_record
 from cracktool.inspection.schema import SCHEMA, Row
@@ -207,20 +208,19 @@ def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = F
 
 
 def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any]) -> PhotoRecord:
-    mask = read_mask(pair.mask)
-    image = read_image(pair.photo) if pair.photo is not None else None
-    scale, notes = find_scale(options, pair.photo, image, mask.shape if image is None else image.shape[:2])
-    image, scale = _on_mask(image, mask, scale)
-    found = measure(
-        image,
-        mask,
-        scale=scale,
-        severity=options.severity,
-        bridge=options.bridge,
-        min_length=options.min_length,
-        spacing=options.spacing,
-        reference=options.reference,
-    )
+    with opened(pair.photo, pair.mask) as (image, mask):
+        scale, notes = find_scale(options, pair.photo, image, mask.shape if image is None else image.shape[:2])
+        image, scale = _on_mask(image, mask, scale)
+        found = measure(
+            image,
+            mask,
+            scale=scale,
+            severity=options.severity,
+            bridge=options.bridge,
+            min_length=options.min_length,
+            spacing=options.spacing,
+            reference=options.reference,
+        )
     return make_record(
         found,
         photo=str(pair.photo or pair.mask),

@@ -5,6 +5,7 @@ Knows nothing about scales or cracks.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,10 @@ def read_georeference(path: Path) -> GeoReference | None:
     except ImportError as error:
         raise UsageError("a GeoTIFF's position needs rasterio", remedy="pip install rasterio") from error
     try:
-        with rasterio.open(path) as raster:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # which None says
+            raster = rasterio.open(path)
+        with raster:
             transform, crs = raster.transform, raster.crs
     except rasterio.errors.RasterioError as error:
         raise InputError("it cannot be read as a GeoTIFF", path=path) from error

@@ -11,10 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import ExifTags
-from PIL import Image as PillowImage
 
 from cracktool.errors import InputError, UsageError
-from cracktool.images import Image
+from cracktool.images import Image, read_exif
 from cracktool.measuring.components import Floats
 from cracktool.measuring.georeference import read_georeference
 from cracktool.measuring.scale import Scale
@@ -80,13 +79,8 @@ def scale_from_exif(path: Path, distance_mm: float, *, distance_relative_std: fl
     """
     if not (math.isfinite(distance_mm) and distance_mm > 0):
         raise UsageError(f"a distance of {distance_mm:g} mm is not possible", remedy="it must be above 0")
-    try:
-        with PillowImage.open(path) as picture:
-            size = picture.size
-            exif = picture.getexif().get_ifd(ExifTags.IFD.Exif)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError("its EXIF data cannot be read", path=path) from error
-    tan_per_px, relative_std = _focal(exif, size, path)
+    exif, _, size_hw = read_exif(path)
+    tan_per_px, relative_std = _focal(exif, size_hw[::-1], path)
     value = distance_mm * tan_per_px
     return Scale(
         matrix=np.diag([value, value, 1.0]),

@@ -262,9 +262,9 @@ def _sample_tile(
     grey = np.asarray(piece if piece.ndim == 2 else cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY), np.float32)
     # A line through pixels meets them at all phases. Linear and cubic interpolation blur by the phase, which no one
     # blur can describe: 2 px come out as 2.2. Splines hardly do, once the photo is smooth enough not to ring.
-    grey = cv2.sepFilter2D(grey, cv2.CV_32F, _SPLINE, _SPLINE, borderType=cv2.BORDER_REFLECT_101)
-    levels = map_coordinates(grey, maps.transpose(2, 0, 1), np.float32, order=3, prefilter=False, mode="mirror")
-    return share, levels.reshape(shape).mean(axis=0)
+    spline = cv2.sepFilter2D(grey, cv2.CV_32F, _SPLINE, _SPLINE, borderType=cv2.BORDER_REFLECT_101)
+    levels = map_coordinates(spline, maps.transpose(2, 0, 1), np.float32, order=3, prefilter=False, mode="mirror")
+    return share, np.asarray(levels.reshape(shape).mean(axis=0), np.float32)
 
 
 def _spline_filter() -> Float32s:

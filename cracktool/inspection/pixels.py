@@ -1,0 +1,85 @@
+"""Pixels of photos and masks for measuring and for previews: held where they are few, else on disk.
+
+A raster is read by rows, whatever its size; knows nothing about cracks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cracktool.errors import OutputError
+from cracktool.images import Image, Mask, read_image, read_mask
+from cracktool.inference.rasters import GeoRaster, is_raster
+
+_Pixel = TypeVar("_Pixel", np.bool_, np.uint8)
+
+_HELD = 2**26  # pixels; more of a raster's go through a file
+_ROWS = 512  # read together: a row of blocks as `GeoWriter` makes them
+CRACK = 128  # grey values from here on are crack, as in `read_mask`
+
+
+@contextmanager
+def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]]:
+    """Give a photo, uint8 (H, W, 3) or (H, W), and its mask, bool (H, W); those of large rasters as memory maps.
+
+    The maps lie in a temporary folder, a byte a pixel, and are gone afterwards.
+
+    Raises:
+        InputError: A file cannot be read.
+        OutputError: There is no room for the maps.
+    """
+    with tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) as folder:
+        crack = read_mask(mask) if not is_raster(mask)[0] else _pixels(mask, Path(folder, "mask"), np.bool_)
+        if photo is None:
+            yield None, crack
+        elif is_raster(photo)[0]:
+            yield _pixels(photo, Path(folder, "photo"), np.uint8), crack
+        else:
+            yield read_image(photo), crack
+
+
+def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:
+    """Return by how much a raster is to be shrunk to be `side` px long, and its bands of so many rows or multiples.
+
+    None for other files.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if not is_raster(path)[0]:
+        return None
+    raster = GeoRaster(path)
+    factor = -(-max(raster.height, raster.width) // side)
+    step = factor * max(1, _ROWS // factor)
+    tops = range(0, raster.height, step)
+    return factor, (raster.read(top, min(top + step, raster.height))[0] for top in tops)
+
+
+def _pixels(path: Path, spool: Path, kind: type[_Pixel]) -> npt.NDArray[_Pixel]:
+    """Return a raster's grey levels, or where they are crack, (H, W): an array, or a map of the file `spool`."""
+    raster = GeoRaster(path)
+    if raster.height * raster.width <= _HELD:
+        return np.concatenate(list(_rows(raster, kind)))
+    try:
+        with spool.open("wb") as file:
+            for rows in _rows(raster, kind):
+                file.write(rows.data)
+        return np.memmap(spool, kind, "r", shape=(raster.height, raster.width))
+    except OSError as error:
+        room = f"{raster.height * raster.width / 1e9:.1f} GB"
+        raise OutputError(f"its pixels cannot be put aside: {error}", path=path, remedy=f"{room} are needed") from error
+
+
+def _rows(raster: GeoRaster, kind: type[_Pixel]) -> Iterator[npt.NDArray[_Pixel]]:
+    for top in range(0, raster.height, _ROWS):
+        rows, _ = raster.read(top, min(top + _ROWS, raster.height))
+        grey = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY)
+        yield np.asarray(grey >= CRACK if kind is np.bool_ else grey, kind)

@@ -1,0 +1,76 @@
+"""Pixels for measuring and previews: rasters go through maps on disk, and measure as the same pixels held do."""
+
+import numpy as np
+import pytest
+
+from cracktool.errors import OutputError
+from cracktool.images import write_mask
+from cracktool.inspection import InspectionOptions, Pair, inspect_photo, pixels
+from cracktool.inspection.pixels import opened
+from cracktool.inspection.preview import mask_preview, photo_preview
+from cracktool.measuring import measure
+
+rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
+
+
+def write_raster(path, grey):
+    place = rasterio.Affine(0.001, 0, 500_000, 0, -0.001, 5_000_000)
+    options = {"driver": "GTiff", "dtype": "uint8", "count": 1, "crs": "EPSG:32632", "transform": place}
+    with rasterio.open(path, "w", height=grey.shape[0], width=grey.shape[1], **options) as file:
+        file.write(grey, 1)
+
+
+@pytest.fixture
+def raster(tmp_path):
+    """A photo of 1100 x 700 px with a crack, and its mask, as GeoTIFFs."""
+    grey = np.random.default_rng(0).normal(150, 3, (1100, 700)).round().astype(np.uint8)
+    crack = np.zeros(grey.shape, np.uint8)
+    crack[40:1060, 300:304] = 255
+    grey[crack > 0] = 30
+    for folder, values in (("photos", grey), ("masks", crack)):
+        (tmp_path / folder).mkdir()
+        write_raster(tmp_path / folder / "bridge.tif", values)
+    return tmp_path / "photos" / "bridge.tif", tmp_path / "masks" / "bridge.tif"
+
+
+def measured(photo, mask, out):
+    return inspect_photo(Pair(mask, photo, out, "bridge"), InspectionOptions()).row
+
+
+def test_maps_on_disk_measure_as_arrays_do(raster, tmp_path, monkeypatch):
+    held = measured(*raster, tmp_path / "held")
+    monkeypatch.setattr(pixels, "_HELD", 0)
+    with opened(*raster) as (photo, mask):
+        assert isinstance(photo, np.memmap)
+        assert isinstance(mask, np.memmap)
+        folder = type(tmp_path)(mask.filename).parent
+        assert folder.is_dir()
+        found = measure(photo, mask)
+    assert not folder.exists()
+    assert len(found.cracks) == 1
+    assert measured(*raster, tmp_path / "mapped") == held
+    assert held["length_mm"] == pytest.approx(1020, abs=2)
+
+
+def test_a_disk_that_is_full_is_said(raster, monkeypatch):
+    monkeypatch.setattr(pixels, "_HELD", 0)
+
+    def full(self, *args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(raster[0]), "open", full)
+    with pytest.raises(OutputError, match=r"cannot be put aside.*No space left") as caught, opened(*raster):
+        pass
+    assert caught.value.path == raster[1]
+    assert "GB are needed" in caught.value.remedy
+
+
+def test_previews_of_rasters_are_made_band_by_band(raster, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "_ROWS", 64)
+    shown, factor = mask_preview(raster[1], 200)
+    with rasterio.open(raster[1]) as file:
+        plain = tmp_path / "plain.png"
+        write_mask(plain, file.read(1) > 0)
+    assert (shown, factor) == mask_preview(plain, 200)
+    assert factor == 6
+    assert photo_preview(raster[0], 200).startswith("data:image/jpeg;base64,")
