@@ -9,10 +9,11 @@ import pytest
 from drawn import Look, arc, draw, sinusoid, straight, turned
 
 from cracktool.errors import InputError, UsageError
-from cracktool.measuring import Kind, Verdict, given_scale, measure, read_severity
+from cracktool.measuring import CrackLine, Kind, Verdict, Widths, given_scale, measure, read_severity
 from cracktool.measuring.learning import learn_prior
 from cracktool.measuring.priors import Prior
 from cracktool.measuring.profiles import fit_profiles as fit_under
+from cracktool.measuring.sizes import size_px
 
 SHAPE, CENTRE = (130, 130), 64.8
 ANGLES = range(0, 180, 15)
@@ -167,6 +168,27 @@ def test_the_widest_place_is_found():
     assert width.median == pytest.approx(3, abs=0.2)
     assert width.median < width.mean < width.p95 <= width.max
     assert width.max_low < width.max < width.max_high
+
+
+@pytest.mark.parametrize(
+    ("read", "largest", "at", "borne_out"),
+    [
+        ([3, 3, 9, 3, 3.5, 3, 3.2], 3.5, 3, True),  # no single reading decides
+        ([3, 8, 9, 8.5, 3], 8.5, 2, True),
+        ([3, 9, np.nan, 3, 3], 9, 1, False),  # nowhere three in a row
+        ([3, 4, 3, np.nan, 9], 3, 1, True),
+    ],
+)
+def test_the_largest_width_is_borne_out_by_three_in_a_row(read, largest, at, borne_out):
+    width = np.array(read, np.float32)
+    verdict = np.where(np.isfinite(width), Verdict.MEASURED, Verdict.POOR_FIT).astype(np.uint8)
+    widths = Widths(mask_width=width, width=width, log_std=0.1 * width, verdict=verdict, offset=0 * width)
+    points = np.column_stack([np.zeros(len(read)), 3.0 * np.arange(len(read))])
+    found = size_px([CrackLine(points=points, widths=widths, nodes=(0, 1))], [9.0], [], 9.0, 30.0).width
+    assert found.max == pytest.approx(largest)
+    assert found.max_at == (0, 3 * at)
+    assert found.borne_out is borne_out
+    assert found.max_low < found.max < found.max_high
 
 
 def test_a_mask_without_a_crack_is_not_measurable():

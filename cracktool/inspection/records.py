@@ -179,7 +179,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
         "area_percent": _rounded(found.percent, 5),
         "specks": found.specks,
         "specks_area_px2": found.specks_area,
-        "width_max_px": _rounded(_widest(widest)) if widest else None,
+        "width_max_px": _rounded(widest.px.width.max) if widest and widest.px.width else None,
         "width_max_crack": widest.id if widest else None,
         "latitude_deg": position.latitude,
         "longitude_deg": position.longitude,
@@ -189,6 +189,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
         "notes": "; ".join(notes),
     }
     if found.scale:
+        widths_mm = [crack.mm.width for crack in found.cracks if crack.mm and crack.mm.width]
         middle = (np.array([found.shape_hw]) - 1) / 2
         profile = found.profile
         order = [each.label for each in profile.classes] if profile else []
@@ -197,9 +198,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
             "length_mm": _rounded(sum(crack.mm.length for crack in found.cracks if crack.mm)),
             "area_mm2": _rounded(found.area_mm2 or 0.0),
             "density_m_per_m2": _rounded(found.density or 0.0, 5),
-            "width_max_mm": max(
-                (crack.mm.width.max for crack in found.cracks if crack.mm and crack.mm.width), default=None
-            ),
+            "width_max_mm": max(((each.borne_out, each.max) for each in widths_mm), default=(False, None))[1],
             **_scale_values(found.scale, middle),
             "severity": max(labels, key=order.index, default=None),
             "severity_profile": f"{profile.name}, version {profile.version}" if profile else None,
@@ -208,8 +207,9 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
     return _in_order(values, columns(PHOTOS, scaled=found.scale is not None))
 
 
-def _widest(crack: Crack) -> float:
-    return crack.px.width.max if crack.px.width else 0.0
+def _widest(crack: Crack) -> tuple[bool, float]:
+    """Rank by the largest width, single readings behind all that are borne out."""
+    return (crack.px.width.borne_out, crack.px.width.max) if crack.px.width else (False, 0.0)
 
 
 def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRecord:
@@ -224,6 +224,7 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
         **_size(crack.px, "px", 3),
         "width_max_x_px": _rounded_or_none(at[1], 1),
         "width_max_y_px": _rounded_or_none(at[0], 1),
+        "width_max_borne_out": crack.px.width.borne_out if crack.px.width else None,
         "width_points": crack.px.width.points if crack.px.width else 0,
         "measured_share": _rounded(crack.measured_share),
         "tortuosity": _rounded_or_none(crack.tortuosity, 4),

@@ -242,7 +242,8 @@ const state = { sort: "max", down: true, rows: ROWS, shown: [] };
 function key(crack) {
   const value = { photo: photos[crack.photo].name, severity: data.severities.indexOf(crack.severity) }[state.sort] ?? crack[state.sort];
   const other = NUMBERS.has(state.sort) && state.sort !== "share" && crack.unit !== unit;
-  return value === null || other ? null : value; // what cannot be compared comes last
+  const single = state.sort === "max" && !crack.borneOut; // no three points in a row: may be a stain
+  return value === null || other || single ? null : value; // what cannot be compared comes last
 }
 
 function sorted(some) {
@@ -277,7 +278,7 @@ function row(crack) {
       : [`${figure(value)}${foreign} `, make("small", {}, `${figure(low, 2)} – ${figure(high, 2)}`)];
   const cells = {
     photo: [name], crack: [String(crack.crack)], type: [crack.type], length: [figure(crack.length, 4) + foreign],
-    mean: spread(crack.mean, crack.meanLow, crack.meanHigh), max: spread(crack.max, crack.maxLow, crack.maxHigh),
+    mean: spread(crack.mean, crack.meanLow, crack.meanHigh), max: [...spread(crack.max, crack.maxLow, crack.maxHigh), ...(crack.borneOut === false ? [make("small", { title: "fewer than three points in a row were measured" }, " single reading")] : [])],
     share: [`${Math.round(100 * crack.share)} %`],
     severity: [crack.severity ?? "", ...(crack.possible?.includes("|") ? [make("small", { title: crack.possible }, " uncertain")] : [])],
   };
@@ -330,7 +331,7 @@ function table() {
 function tiles() {
   const measured = cracks.filter((crack) => crack.unit === unit);
   const sum = measured.reduce((total, crack) => total + crack.length, 0);
-  const widest = measured.reduce((most, crack) => (crack.max !== null && (!most || crack.max > most.max) ? crack : most), null);
+  const widest = measured.reduce((most, crack) => (crack.borneOut && (!most || crack.max > most.max) ? crack : most), null);
   const metres = unit === "mm" && sum >= 1000;
   const found = [
     [photos.length, "photos"],

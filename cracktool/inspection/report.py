@@ -136,7 +136,7 @@ _PHOTO_COLUMNS = (
 )
 _CRACK_COLUMNS = (
     *("photo", "crack", "id", "type", "unit", "length", "mean", "meanLow", "meanHigh", "max", "maxLow", "maxHigh"),
-    *("x", "y", "share", "severity", "possible", "box", "widths"),
+    *("x", "y", "borneOut", "share", "severity", "possible", "box", "widths"),
 )
 
 
@@ -172,7 +172,7 @@ def _crack(crack: CrackRecord) -> list[object]:
         unit,
         row[f"length_{unit}"],
         *(row[f"{key}_{unit}"] for key in keys),
-        *(row[key] for key in ("width_max_x_px", "width_max_y_px", "measured_share")),
+        *(row[key] for key in ("width_max_x_px", "width_max_y_px", "width_max_borne_out", "measured_share")),
         row.get("severity"),
         row.get("severity_possible"),
         [row[key] for key in ("left_px", "top_px", "right_px", "bottom_px")],

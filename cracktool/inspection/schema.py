@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SCHEMA = "cracktool-cracks/1"
+SCHEMA = "cracktool-cracks/2"
 
 Value = str | float | int | None
 Row = dict[str, Value]
@@ -42,7 +42,7 @@ def _sizes(unit: str) -> list[Column]:
         f"width_mean_high_{unit}": "upper end of it",
         f"width_median_{unit}": "median of the widths along the crack",
         f"width_p95_{unit}": "95th percentile of them",
-        f"width_max_{unit}": "largest of them",
+        f"width_max_{unit}": "largest that is borne out: the middle one of three points in a row",
         f"width_max_low_{unit}": "lower end of the 95 % interval at that place",
         f"width_max_high_{unit}": "upper end of it",
         f"mask_width_mean_{unit}": "mean width of the mask, to compare: masks are wider than cracks",
@@ -65,6 +65,7 @@ CRACKS: tuple[Column, ...] = (
     *_sizes("px"),
     Column("width_max_x_px", "where the largest width is, from the left edge"),
     Column("width_max_y_px", "and from the upper edge"),
+    Column("width_max_borne_out", "whether three points in a row were measured; if not, it is a single reading and ranks last"),
     Column("width_points", "points at which the photo gave a width"),
     Column("measured_share", "share of all points at which it did, 0 to 1"),
     Column("tortuosity", "length of the main way over the distance of its ends; empty for a ring"),
@@ -95,7 +96,7 @@ PHOTOS: tuple[Column, ...] = (
     Column("area_percent", "crack pixels in per cent of the photo"),
     Column("specks", "parts of the mask too small to be listed"),
     Column("specks_area_px2", "their pixels"),
-    Column("width_max_px", "largest width found"),
+    Column("width_max_px", "largest width found; one that is not borne out only where no other is"),
     Column("width_max_crack", "and the number of the crack it is of"),
     Column("latitude_deg", "where the photo was taken, from its EXIF data, WGS 84"),
     Column("longitude_deg", "east positive"),

@@ -24,7 +24,9 @@ class WidthSummary:
         mean: Mean over the points, which lie at even distances.
         median: Median.
         p95: 95th percentile.
-        max: Largest; of noisy widths it is a little too large.
+        max: Largest that is borne out: the middle one of three that follow each other along a line, so that no single
+            reading decides. Where no three in a row were measured, the largest of all.
+        borne_out: Whether three in a row were measured somewhere.
         max_at: (y, x) in px of the photo where that is.
         mean_low: Lower end of the 95 % interval of the mean. Depth and blur are assumed alike along a crack, so errors
             do not average out: the interval is as wide as that of a typical point.
@@ -38,6 +40,7 @@ class WidthSummary:
     median: float
     p95: float
     max: float
+    borne_out: bool
     max_at: tuple[float, float]
     mean_low: float
     mean_high: float

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cracktool.images import Mask
 from cracktool.measuring.components import Floats
@@ -36,15 +38,15 @@ def size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], ma
     mask_width = np.concatenate([each.mask_width for each in widths]).astype(np.float64)
     width = np.concatenate([each.width for each in widths]).astype(np.float64)
     log_std = np.concatenate([each.log_std for each in widths]).astype(np.float64)
-    good = np.isfinite(width)
-    whole = _whole(lines)
+    good, whole = np.isfinite(width), _whole(lines)
+    steady = np.concatenate([_steady(each.width) for each in widths])
     return Size(
         length=sum(lengths),
         gaps=sum(length(gap) for gap in gaps),
         main_length=main_length,
         area=area,
-        mask_width=_summary(mask_width[whole], np.zeros(int(whole.sum())), points[whole]),
-        width=_summary(width[good], log_std[good], points[good]) if good.any() else None,
+        mask_width=_summary(mask_width[whole], np.zeros(int(whole.sum())), points[whole], mask_width[whole]),
+        width=_summary(width[good], log_std[good], points[good], steady[good]) if good.any() else None,
     )
 
 
@@ -55,8 +57,20 @@ def _whole(lines: Sequence[CrackLine]) -> Mask:
     return np.asarray(whole if whole.any() else np.ones_like(whole), np.bool_)
 
 
-def _summary(width: Floats, log_std: Floats, points: Floats) -> WidthSummary:
-    most = int(width.argmax())
+def _steady(width: npt.NDArray[np.floating[Any]]) -> Floats:
+    """Return the middle one of each width along a line and its two neighbours; nan where not all three are known."""
+    result = np.full(len(width), np.nan)
+    if len(width) > 2:
+        three = np.stack([width[:-2], width[1:-1], width[2:]])
+        result[1:-1] = np.where(np.isfinite(three).all(axis=0), np.sort(three, axis=0)[1], np.nan)
+    return result
+
+
+def _summary(width: Floats, log_std: Floats, points: Floats, steady: Floats) -> WidthSummary:
+    borne_out = bool(np.isfinite(steady).any())
+    highest = np.where(np.isfinite(steady), steady, 0) if borne_out else width
+    most = int(highest.argmax())
+    largest = float(highest[most])
     mean = float(width.mean())
     typical = float((width * log_std).mean()) / max(mean, 1e-9)
     spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
@@ -66,12 +80,13 @@ def _summary(width: Floats, log_std: Floats, points: Floats) -> WidthSummary:
         mean=mean,
         median=float(median),
         p95=float(p95),
-        max=float(width[most]),
+        max=largest,
+        borne_out=borne_out,
         max_at=(float(points[most, 0]), float(points[most, 1])),
         mean_low=mean / float(spread),
         mean_high=mean * float(spread),
-        max_low=float(width[most] / at_most),
-        max_high=float(width[most] * at_most),
+        max_low=float(largest / at_most),
+        max_high=float(largest * at_most),
         points=len(width),
     )
 
@@ -84,9 +99,9 @@ def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack
     placed = [scale.to_mm(line.points) for line in crack.lines]
     lengths = [length(each) for each in placed]
     stretch = sum(lengths) / max(crack.px.length, 1e-9)
-    width = np.concatenate([line.widths.width * each for line, each in zip(crack.lines, per_px, strict=True)]).astype(
-        np.float64
-    )
+    widths = [line.widths.width * each for line, each in zip(crack.lines, per_px, strict=True)]
+    width = np.concatenate(widths).astype(np.float64)
+    steady = np.concatenate([_steady(each) for each in widths])
     mask_width = np.concatenate(
         [line.widths.mask_width * each for line, each in zip(crack.lines, per_px, strict=True)]
     ).astype(np.float64)
@@ -97,8 +112,12 @@ def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack
         gaps=sum(length(scale.to_mm(gap)) for gap in crack.gaps),
         main_length=crack.px.main_length * stretch,
         area=crack.px.area * float((scale.mm_per_px(points) ** 2).mean()),
-        mask_width=_summary(mask_width[whole], np.full(int(whole.sum()), relative_std), points[whole]),
-        width=_summary(width[good], np.hypot(log_std[good], relative_std), points[good]) if good.any() else None,
+        mask_width=_summary(
+            mask_width[whole], np.full(int(whole.sum()), relative_std), points[whole], mask_width[whole]
+        ),
+        width=_summary(width[good], np.hypot(log_std[good], relative_std), points[good], steady[good])
+        if good.any()
+        else None,
         relative_std=relative_std,
     )
     return replace(crack, mm=size, severity=_severity(size.width, severity))
