@@ -21,6 +21,7 @@ _SMOOTHING = 2.0  # px: takes the staircase out of a line of any direction
 _SMOOTHING_SHARE = 0.35  # of the half width: the skeleton of a wide crack follows its ragged edges
 _BLUNT = 0.6  # half width over distance from the tip: towards a corner it grows by 0.7, along a wedge by less
 _APART = 0.35  # half widths; nearer points of a wide crack tell nothing new
+_HAIR_HALF = 1.5  # px of half width below which a mask is a staircase rather than a band
 _HAIRLINE = 2.5  # px; shorter cuts would leave more to a straight guess than the skeleton is wrong by
 
 
@@ -139,9 +140,13 @@ def _reach_tips(lines: list[Line], components: Components) -> None:
         return
     reach = np.array([3 * float(line.half_width[-side]) + 4 for line, side in owners])
     steps = np.arange(0.25, reach.max() + 0.25, 0.25)
-    places = ends.points[:, None] + steps[:, None] * ends.outward[:, None]  # (ends, steps, 2)
-    part = components.part_at(np.rint(places).astype(np.int64).reshape(-1, 2)).reshape(len(owners), -1)
-    inside = (part == ends.part[:, None]) & (steps <= reach[:, None])
+    # A hairline's mask is a staircase that a straight way leaves though it goes on half a pixel beside.
+    thin_tip = np.array([float(line.half_width[-side]) < _HAIR_HALF for line, side in owners])
+    aside = ends.outward[:, ::-1] * [1, -1] * np.where(thin_tip, 0.5, 0.0)[:, None]
+    ways = ends.points[:, None] + steps[:, None] * ends.outward[:, None]  # (ends, steps, 2)
+    places = np.stack([ways - aside[:, None], ways, ways + aside[:, None]])
+    part = components.part_at(np.rint(places).astype(np.int64).reshape(-1, 2)).reshape(3, len(owners), -1)
+    inside = (part == ends.part[:, None]).any(axis=0) & (steps <= reach[:, None])
     distance = 0.25 * np.logical_and.accumulate(inside, axis=1).sum(axis=1)
     for (line, side), tip, far, outward in zip(owners, ends.points, distance, ends.outward, strict=True):
         if far:
