@@ -90,6 +90,28 @@ def test_the_table_sorts(shown):
     assert EVIL + ".png" in names
 
 
+def test_single_readings_rank_behind_widths_that_are_borne_out(browser, report):
+    record = report.parent / "wide.cracks.json"
+    before = record.read_text()
+    folder = report.parent.parent / "single"
+    folder.mkdir()
+    records = sorted(report.parent.glob("*.cracks.json"))
+    try:
+        record.write_text(before.replace('"width_max_borne_out":true', '"width_max_borne_out":false'))
+        write_collected(folder, records, ["report"])
+    finally:
+        record.write_text(before)
+    page = browser.new_page()
+    page.goto((folder / "report.html").as_uri())
+    page.wait_for_selector("#rows tr")
+    assert column(page, 1)[-1] == "wide.jpg"
+    widths = column(page, 6)
+    assert [("single reading" in text) for text in widths] == [False, False, True]
+    assert number_of(widths[-1]) > number_of(widths[0])
+    assert f"{number_of(widths[0])} mm" in page.inner_text("body")
+    page.close()
+
+
 def test_the_table_filters(shown):
     before = shown.inner_html("#histogram")
     shown.fill("#text", "thin")

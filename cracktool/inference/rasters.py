@@ -107,7 +107,7 @@ class GeoRaster:
 
         window = Window(0, top, self.width, bottom - top)
         try:
-            with self._lock, _environment():
+            with self._lock:
                 values = self._dataset.read(self._bands, window=window)  # (bands, rows, width)
                 valid = None if self._always_valid else self._dataset.dataset_mask(window=window) > 0
         except (RasterioError, OSError) as error:

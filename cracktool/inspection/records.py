@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,9 @@ def write_record(path: Path, record: PhotoRecord) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    text = json.dumps({"schema": SCHEMA, **asdict(record)}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    content = {"schema": SCHEMA, **vars(record)}
+    # `asdict` would copy each number by itself, which takes half as long as measuring.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=vars)
     replace_file(path, text.encode("utf-8", "surrogateescape"))
 
 

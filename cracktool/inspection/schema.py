@@ -65,7 +65,7 @@ CRACKS: tuple[Column, ...] = (
     *_sizes("px"),
     Column("width_max_x_px", "where the largest width is, from the left edge"),
     Column("width_max_y_px", "and from the upper edge"),
-    Column("width_max_borne_out", "whether three points in a row were measured; if not, it is a single reading and ranks last"),
+    Column("width_max_borne_out", "whether three points in a row were measured; a single reading ranks last"),
     Column("width_points", "points at which the photo gave a width"),
     Column("measured_share", "share of all points at which it did, 0 to 1"),
     Column("tortuosity", "length of the main way over the distance of its ends; empty for a ring"),

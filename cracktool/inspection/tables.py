@@ -10,7 +10,6 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from cracktool.files import open_atomic
@@ -44,7 +43,7 @@ def write_photos_jsonl(path: Path, records: Iterable[PhotoRecord]) -> None:
 def write_cracks_jsonl(path: Path, records: Iterable[PhotoRecord]) -> None:
     """Write a JSON object per crack: the columns of the table, its lines point by point, and the gaps bridged."""
     objects = (
-        {"schema": SCHEMA, **crack.row, "lines": [asdict(line) for line in crack.lines], "gaps": crack.gaps}
+        {"schema": SCHEMA, **crack.row, "lines": [vars(line) for line in crack.lines], "gaps": crack.gaps}
         for record in records
         for crack in record.cracks
     )
