@@ -15,9 +15,10 @@ rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installe
 
 def write_raster(path, grey):
     place = rasterio.Affine(0.001, 0, 500_000, 0, -0.001, 5_000_000)
-    options = {"driver": "GTiff", "dtype": "uint8", "count": 1, "crs": "EPSG:32632", "transform": place}
+    bands = grey[None] if path.parent.name == "masks" else np.stack([grey] * 3)
+    options = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "crs": "EPSG:32632", "transform": place}
     with rasterio.open(path, "w", height=grey.shape[0], width=grey.shape[1], **options) as file:
-        file.write(grey, 1)
+        file.write(bands)
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:
     factor = -(-max(raster.height, raster.width) // side)
     step = factor * max(1, _ROWS // factor)
     tops = range(0, raster.height, step)
-    return factor, (raster.read(top, min(top + step, raster.height))[0] for top in tops)
+    rows = (raster.read(top, min(top + step, raster.height))[0] for top in tops)
+    return factor, map(np.ascontiguousarray, rows)
 
 
 def _pixels(path: Path, spool: Path, kind: type[_Pixel]) -> npt.NDArray[_Pixel]:
@@ -81,5 +82,5 @@ def _pixels(path: Path, spool: Path, kind: type[_Pixel]) -> npt.NDArray[_Pixel]:
 def _rows(raster: GeoRaster, kind: type[_Pixel]) -> Iterator[npt.NDArray[_Pixel]]:
     for top in range(0, raster.height, _ROWS):
         rows, _ = raster.read(top, min(top + _ROWS, raster.height))
-        grey = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(np.ascontiguousarray(rows), cv2.COLOR_RGB2GRAY)
         yield np.asarray(grey >= CRACK if kind is np.bool_ else grey, kind)
