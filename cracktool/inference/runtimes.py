@@ -32,8 +32,8 @@ _FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _FOREIGN = "use one from crack export"
 _AGAIN = "export it again"
 
-# Puts maxima back where they were found. Of two that are nearly equal rounding decides, and a pixel's result is another:
-# ONNX Runtime's layout for convolutions has been seen to shift logits by 0.004 so, without it they differ by 1e-6.
+# Puts maxima back where they were found, and rounding decides between two that are nearly equal: ONNX Runtime's own layout
+# for convolutions has been seen to shift logits by 0.004 so; without it they differ by 1e-6.
 _UNPOOLING = "crackformer"
 
 
