@@ -143,17 +143,24 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
 
 
 def print_table(rows: list[Row]) -> None:
-    """Print a row for each model and format, and a JSON line of them all."""
-    print("| network | format | MB | logits differ by | pixels of masks | ms per tile of 512 px | of PyTorch's time |")
-    print("|---|---|--:|--:|--:|--:|--:|")
-    for row in sorted(rows, key=lambda row: [each["model"] for each in rows].index(row["model"])):
-        first = f"| `{row['model']}` | {row['format']} |"
-        if "error" in row:
-            print(f"{first} {row['error']} | | | | |")
-            continue
-        proof = f"{row['bytes'] / 1e6:.1f} | {row['logits']:.0e} | {row['pixels']:.3%}" if "bytes" in row else "| |"
-        print(f"{first} {proof} | {row['ms']:.0f} | {row['of_torch']:.2f} |")
+    """Print a row for each model with a cell for each format, and a JSON line of them all."""
+    found = {(row["model"], row["format"]): row for row in rows}
+    formats = ("onnx", "openvino", "openvino --half", "onnx --int8", "openvino --int8", "pt2")
+    print(f"| network | {' | '.join(formats)} |")
+    print(f"|---|{'---|' * len(formats)}")
+    for name in dict.fromkeys(row["model"] for row in rows):
+        print(f"| `{name}` | {' | '.join(cell(found.get((name, form))) for form in formats)} |")
     print(json.dumps(rows))
+
+
+def cell(row: Row | None) -> str:
+    """Return what is told of a network in a format."""
+    if row is None:
+        return "-"
+    if "error" in row:
+        return str(row["error"])
+    size, proof = f"{row['bytes'] / 1e6:.1f} MB", f"{row['logits']:.0e}, {row['pixels']:.3%}"
+    return f"{size}; {proof}; **{row['of_torch']:.2f}**"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _FOREIGN = "use one from crack export"
 _AGAIN = "export it again"
 
-# Puts maxima back where they were found, and rounding decides between two that are nearly equal: ONNX Runtime's own layout
+# Puts maxima back where they were found, and rounding decides between two that are nearly equal: ONNX Runtime's layout
 # for convolutions has been seen to shift logits by 0.004 so; without it they differ by 1e-6.
 _UNPOOLING = "crackformer"
 
