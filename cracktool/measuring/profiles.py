@@ -107,7 +107,9 @@ def fit_profiles(
     """
     count = len(profiles)
     step = np.ones(count, np.float32) if step is None else step
-    fits = start = ProfileFit.unknown(count) if start is None else start[:]
+    fits = ProfileFit.unknown(count)
+    if start is not None:
+        fits[:] = start
     for at in range(0, len(profiles), _CHUNK):
         here = slice(at, at + _CHUNK)
         fits[here] = _fit_chunk(profiles[here], valid[here], expected_width[here], prior[here], step[here], fits[here])
