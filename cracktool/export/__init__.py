@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
+from cracktool.card import Card
 from cracktool.errors import UsageError, did_you_mean
 from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
 from cracktool.export.openvino_file import require_openvino, write_openvino
-from cracktool.export.parity import FLOAT32, HALF, INT8, Limits, Parity, compare
+from cracktool.export.parity import FLOAT32, HALF, INT8, UNPOOLED, Limits, Parity, compare
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
@@ -130,7 +131,7 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(checkpoint, options, Path(folder), calibration)
         built = _BUILDERS[kind](work)
-        parities = compare(work.reference(), _open(built), _limits(options))
+        parities = compare(work.reference(), _open(built), _limits(options, checkpoint.card))
         loss = work.loss(built)
         for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
             replace_file(target, made.read_bytes())
@@ -150,8 +151,10 @@ def _check(kind: str, options: ExportOptions) -> None:
         require_openvino()
 
 
-def _limits(options: ExportOptions) -> Limits:
-    return INT8 if options.int8 else HALF if options.half else FLOAT32
+def _limits(options: ExportOptions, card: Card) -> Limits:
+    if options.int8 or options.half:
+        return INT8 if options.int8 else HALF
+    return UNPOOLED if "crackformer" in card.model else FLOAT32
 
 
 class _Work:

@@ -48,14 +48,20 @@ class Limits:
     Args:
         logits: Largest difference of a logit.
         pixels: Largest share of a photo's pixels that are crack in only one of the two masks.
+        further: Largest share of a photo's pixels whose logits differ by more.
     """
 
     logits: float
     pixels: float
+    further: float = 0.0
 
 
 FLOAT32 = Limits(logits=1e-3, pixels=1e-4)
 HALF = Limits(logits=0.25, pixels=5e-3)
+UNPOOLED = Limits(logits=1e-3, pixels=1e-4, further=1e-3)
+"""Of a network in float32 that puts maxima back where it found them, as CrackFormer does. Which of two nearly equal values
+is the larger is decided by rounding: with random weights PyTorch in float32 is up to 0.6 in logits from float64."""
+
 INT8 = Limits(logits=math.inf, pixels=math.inf)  # judged by what it costs in crack IoU
 
 
@@ -142,10 +148,11 @@ def measure_differences(name: str, network: Network, expected: list[Probs], limi
         where = f"on a photo of {ours.shape[-1]} x {ours.shape[-2]} px"
         if ours.shape != theirs.shape:
             raise CrackError(f"{name} gives shape {theirs.shape} and PyTorch {ours.shape} {where}")
-        difference = float(np.abs(_logits(theirs) - _logits(ours)).max())
-        if not difference <= limits.logits:  # so that NaN fails too
-            raise CrackError(f"{name} is {difference:.2g} in logits away from PyTorch {where}")
-        furthest = max(furthest, difference)
+        differences = np.abs(_logits(theirs) - _logits(ours))
+        near = differences <= limits.logits  # NaN is not
+        if near.mean() < 1 - limits.further:
+            raise CrackError(f"{name} is {differences.max():.2g} in logits away from PyTorch {where}")
+        furthest = max(furthest, float(differences.max()))
         wrong += int(((quantise(ours) >= level) != (quantise(theirs) >= level)).sum())
         total += ours.size
     if wrong > limits.pixels * total:

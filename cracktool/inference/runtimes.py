@@ -32,10 +32,6 @@ _FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _FOREIGN = "use one from crack export"
 _AGAIN = "export it again"
 
-# Puts maxima back where they were found, and rounding decides between two that are nearly equal: ONNX Runtime's layout
-# for convolutions has been seen to shift logits by 0.004 so; without it they differ by 1e-6.
-_UNPOOLING = "crackformer"
-
 
 class RuntimeNetwork(ABC):
     """What the networks of all runtimes share: preparing tiles, and making probabilities of what comes out."""
@@ -118,8 +114,6 @@ class OnnxNetwork(RuntimeNetwork):
             raise WeightsError("an ONNX file without a cracktool card", path=path, remedy=_FOREIGN)
         (source,), (result,) = self._session.get_inputs(), self._session.get_outputs()
         self._describe(metadata[METADATA_KEY], path, source.name, result.name)
-        if _UNPOOLING in self.card.model:
-            self._session = _open_session(path, provider, exact=True)
         self.place = f"{provider.removesuffix('ExecutionProvider')} (ONNX Runtime)"
 
     def run(self, batch: npt.NDArray[Any]) -> Floats:
@@ -184,12 +178,10 @@ def _provider(device: str) -> str:
     return "CUDAExecutionProvider"
 
 
-def _open_session(path: Path, provider: str, *, exact: bool = False) -> Any:
+def _open_session(path: Path, provider: str) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    if exact:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # all but layouts
     options.log_severity_level = 4  # it would talk on stderr besides raising
     options.intra_op_num_threads = _threads()
     try:
