@@ -29,7 +29,7 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import FLOAT32, HALF, INT8, Limits, measure_differences, measure_times, run_photos
+from cracktool.export.parity import HALF, INT8, Limits, float32_limits, measure_differences, measure_times, run_photos
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -92,15 +92,15 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
 def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
     """Write the network in one format after the other: those made of ONNX, or the program."""
     options, card = ExportOptions(), checkpoint.card
-    facts = metadata(card, options)
+    facts, exact = metadata(card, options), float32_limits(card)
     first = folder / f"model.{source}"
     if source == "pt2":
         first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
-        yield "pt2", first, FLOAT32
+        yield "pt2", first, exact
         return
     first.write_bytes(build_onnx(ExportedForm(checkpoint, options), card, options.takes, options.gives, facts))
-    yield "onnx", first, FLOAT32
-    for form, half, limits in (("openvino", False, FLOAT32), ("openvino --half", True, HALF)):
+    yield "onnx", first, exact
+    for form, half, limits in (("openvino", False, exact), ("openvino --half", True, HALF)):
         write_openvino(first, folder / f"{form}.xml", half=half)
         yield form, folder / f"{form}.xml", limits
     write_int8(first, folder / "int8.onnx", read_calibration(PHOTOS))

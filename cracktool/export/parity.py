@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from cracktool.card import Card
 from cracktool.datasets.synthetic import Wishes, make_sample
 from cracktool.errors import CrackError
 from cracktool.images import Image
@@ -83,6 +84,11 @@ class Parity:
     pixels: float
     milliseconds: float
     torch_milliseconds: float
+
+
+def float32_limits(card: Card) -> Limits:
+    """Return how far an exported float32 file of a network may be from it."""
+    return UNPOOLED if "crackformer" in card.model else FLOAT32
 
 
 def compare(reference: Network, networks: Mapping[str, Network], limits: Limits) -> tuple[Parity, ...]:
