@@ -2,7 +2,7 @@
 
 Also the measured receptive field: how far from a pixel its result still depends on, by the gradient of one logit.
 
-    python benchmarks/infer_overlap.py [PHOTO] [--weights W] [--side 1024] [--tile 512]
+    python benchmarks/infer_overlap.py [PHOTO] [--weights W] [--side 1600] [--tile PX]
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", nargs="?", type=Path, default=ROOT / "examples" / "photos" / "pavement.jpg")
     parser.add_argument("--weights", default=None)
-    parser.add_argument("--side", type=int, default=1024, help="of the cut-out in px [1024]")
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--side", type=int, default=1600, help="of the cut-out in px [1600]")
+    parser.add_argument("--tile", type=int, help="none for what suits the photo")
     options = parser.parse_args()
     image = read_image(options.photo)[: options.side, : options.side]
     network = load_network(options.weights, device="cpu", dtype="float32", engine="torch")
@@ -45,15 +45,21 @@ def compare(image: np.ndarray, whole: np.ndarray, predictor: Predictor) -> dict[
     """Print and return how tiles of one overlap differ from the whole image."""
     probs = predictor.probs(image)
     mask, expected = probs >= predictor.threshold, whole >= predictor.threshold
-    axes = [predictor.plan(side) for side in image.shape[:2]]
+    axes = predictor.plan(*image.shape[:2])
     run = float(np.prod([len(axis.starts) * axis.tile for axis in axes])) / (image.shape[0] * image.shape[1])
     differ, iou = float((mask != expected).mean()), float((mask & expected).sum() / max((mask | expected).sum(), 1))
     largest = float(np.abs(probs - whole).max())
     overlap = predictor.overlap
-    print(
-        f"{overlap:8.4f}{overlap * predictor.tile:6.0f}{run:12.2f}{differ:20.5%}{iou:9.5f}{largest:12.4f}", flush=True
-    )
-    return {"overlap": overlap, "pixels_run": run, "differ": differ, "iou": iou, "largest": largest}
+    shared = min(axis.starts[0] + axis.tile - axis.starts[1] for axis in axes)
+    print(f"{overlap:8.4f}{shared:6d}{run:12.2f}{differ:20.5%}{iou:9.5f}{largest:12.4f}", flush=True)
+    return {
+        "overlap": overlap,
+        "shared_px": shared,
+        "pixels_run": run,
+        "differ": differ,
+        "iou": iou,
+        "largest": largest,
+    }
 
 
 def receptive_radius(weights: str | None, image: np.ndarray) -> dict[str, int]:

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--heights", default="50000,200000", help="of the photos whose memory is measured")
     parser.add_argument("--costs", default="1,10,100,1000", help="megapixels of square photos whose time is measured")
     parser.add_argument("--network", choices=["conv", "default"], default="conv")
-    parser.add_argument("--tile", default="512", help="px, or auto")
+    parser.add_argument("--tile", default="auto", help="px, or auto")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -76,7 +76,7 @@ def measure(path: Path, kind: str, tile: str) -> dict[str, float]:
     model = torch.nn.Conv2d(3, 1, 3, padding=1)
     conv = TorchNetwork(Checkpoint(model, card, "none"), torch.device("cpu"))
     network = conv if kind == "conv" else load_network(device="cpu", dtype="float32", engine="torch")
-    predictor = Predictor(network, tile=int(tile) if tile.isdecimal() else tile)
+    predictor = Predictor(network, tile=int(tile) if tile.isdecimal() else None)
     warm = make(path.with_name("warm.tif"), 600, 600)
     done = list(infer_folder(predictor, [warm], path.parent / "warm"))
     height, width = read_size(path)

@@ -5,7 +5,7 @@ wall-clock seconds, so that a busy machine does not falsify the ratios. The bare
 memory, without decoding, blending or writing. The patch loop is that of khanhha/crack_segmentation as published:
 windows of the tile's side, moved by a tenth of it, one at a time. MONAI gets photos that are decoded.
 
-    python benchmarks/infer_rate.py [--photos 40] [--side 3000x4000] [--small 300] [--tile 512] [--loop-side 1500]
+    python benchmarks/infer_rate.py [--photos 40] [--side 3000x4000] [--small 300] [--tile PX] [--loop-side 1500]
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=40, help="large ones, 0 for none [40]")
     parser.add_argument("--side", default="3000x4000", help="height x width of the large ones [3000x4000]")
     parser.add_argument("--small", type=int, default=300, help="small photos of mixed sizes, 0 for none [300]")
-    parser.add_argument("--tile", default="512", help="px; auto for the engine's choice, against 512 px of the others")
+    parser.add_argument(
+        "--tile", type=int, help="px; none for what suits each photo, against the weights' own of the others"
+    )
     parser.add_argument("--loop-side", type=int, default=1500, help="of the patch loop's photo, px; 0 for none")
     options = parser.parse_args()
     height, width = map(int, options.side.split("x"))
     network = load_network(device="cpu", dtype="float32", engine="torch")
-    predictor = Predictor(network, tile=int(options.tile) if options.tile.isdecimal() else "auto", overlap=OVERLAP)
-    tile = predictor.tile if options.tile.isdecimal() else network.card.tile
+    predictor = Predictor(network, tile=options.tile, overlap=OVERLAP)
+    tile = options.tile or network.card.tile
     rng = np.random.default_rng(0)
     mixed = [tuple(int(side) for side in rng.integers(200, 700, 2)) for _ in range(options.small)]
     figures: dict[str, float] = {}
@@ -97,7 +99,7 @@ def timed(what: str, run: Callable[[], object], pixels: int) -> float:
 def tiles_of(images: Sequence[np.ndarray], predictor: Predictor):
     """Yield the tiles that the engine runs, uint8 (B, h, w, 3), in batches of one shape."""
     for image in images:
-        rows, columns = predictor.plan(image.shape[0]), predictor.plan(image.shape[1])
+        rows, columns = predictor.plan(*image.shape[:2])
         padded = np.pad(image, ((0, rows.padded - len(image)), (0, columns.padded - image.shape[1]), (0, 0)), "edge")
         cut = [padded[y : y + rows.tile, x : x + columns.tile] for y in rows.starts for x in columns.starts]
         step = max(512 * 512 // (rows.tile * columns.tile), 1)

@@ -22,6 +22,8 @@ METADATA_KEY = "cracktool"
 
 SCHEMA = 1
 
+_GLOBAL = ("pspnet", "ocr", "crackrefinenet", "crackformer", "patch", "weak")  # pool or attend over all they see
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -62,6 +64,16 @@ class Card:
     version: str = __version__
     created: str = ""
     schema: int = SCHEMA
+
+    @property
+    def largest_tile(self) -> int:
+        """Side in px of the largest tiles that a result does not suffer from: twice `tile`.
+
+        Networks that pool or attend over all they see keep to the side that they were trained with, and so do those
+        that enlarge, which need much memory.
+        """
+        keeps = self.scale > 1 or any(name in self.model for name in _GLOBAL)
+        return self.tile if keeps else 2 * self.tile
 
     def normalisation(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return scale and shift, float32 (1, 3, 1, 1): ``(x / 255 - mean) / std`` as one product and one sum."""

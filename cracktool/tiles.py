@@ -73,14 +73,20 @@ def plan_axis(length: int, *, tile: int, overlap: float, stride: int) -> Axis:
     """
     if tile < 1:
         raise UsageError(f"tile is {tile}, but must be 1 px or more", remedy="leave it out for what suits the weights")
-    if not 0 <= overlap <= MAX_OVERLAP:
-        raise UsageError(f"overlap is {overlap:g}, but must be a share from 0 to {MAX_OVERLAP}", remedy="try 0.25")
+    check_overlap(overlap)
     units = math.ceil(length / stride)
     side = min(math.ceil(tile / stride), units)
     step = max(side - math.ceil(overlap * side), 1)
     gaps = math.ceil((units - side) / step)
     starts = [gap * (units - side) // gaps for gap in range(gaps)] + [units - side]
     return Axis(length, side * stride, tuple(start * stride for start in starts))
+
+
+def check_overlap(overlap: float) -> float:
+    """Return the share of a tile that it shares with the next, or raise `UsageError` where it is out of range."""
+    if 0 <= overlap <= MAX_OVERLAP:
+        return overlap
+    raise UsageError(f"overlap is {overlap:g}, but must be a share from 0 to {MAX_OVERLAP}", remedy="try 0.25")
 
 
 def plan_even(length: int, *, most: int, halo: int, stride: int) -> Axis:

@@ -13,17 +13,16 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-def plan(length: int, tile: int, stride: int, overlap: float = 0.25) -> tuple[int, list[tuple[int, np.ndarray]]]:
+def plan(length: int, most: int, halo: int, stride: int) -> tuple[int, list[tuple[int, np.ndarray]]]:
     """Return the padded length, and start and weights (tile,) of each tile along one side of a photo."""
-    units = math.ceil(length / stride)
-    side = min(math.ceil(tile / stride), units)
-    step = max(side - math.ceil(overlap * side), 1)
-    gaps = math.ceil((units - side) / step)
-    starts = [gap * (units - side) // gaps * stride for gap in range(gaps)] + [(units - side) * stride]
-    rises = [rise(starts[i] + side * stride, starts[i + 1], units * stride) for i in range(gaps)]
-    given = [np.ones(units * stride), *rises]  # each tile takes over from the one before it, and the weights sum to 1
-    weights = [given[i] - (given[i + 1] if i < gaps else 0) for i in range(gaps + 1)]
-    return units * stride, [(start, w[start : start + side * stride]) for start, w in zip(starts, weights, strict=True)]
+    units, most, halo = math.ceil(length / stride), most // stride, math.ceil(halo / stride)
+    count = 1 if units <= most else math.ceil((units - halo) / (most - halo))
+    side = math.ceil((units + (count - 1) * halo) / count) * stride
+    starts = [i * (units - side // stride) // max(count - 1, 1) * stride for i in range(count)]
+    rises = [rise(starts[i] + side, starts[i + 1], units * stride) for i in range(count - 1)]
+    given = [np.ones(units * stride), *rises, 0]  # each tile takes over from the one before it: weights sum to 1
+    weights = [given[i] - given[i + 1] for i in range(count)]
+    return units * stride, [(start, w[start : start + side]) for start, w in zip(starts, weights, strict=True)]
 
 
 def rise(end: int, next_start: int, length: int) -> np.ndarray:
@@ -35,9 +34,12 @@ def rise(end: int, next_start: int, length: int) -> np.ndarray:
 
 def find_cracks(session: onnxruntime.InferenceSession, photo: np.ndarray) -> np.ndarray:
     """Return where the crack is, bool (H, W), in an RGB photo uint8 (H, W, 3)."""
-    card = json.loads(session.get_modelmeta().custom_metadata_map["cracktool"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    card, most = json.loads(metadata["cracktool"]), json.loads(metadata["largest_tile"])
     height, width = photo.shape[:2]
-    (rows, down), (columns, across) = (plan(side, card["tile"], card["stride"]) for side in (height, width))
+    tallest = max(card["tile"], min(most, 10 * 2**20 // width))
+    halo, stride = round(0.25 * card["tile"]), card["stride"]
+    (rows, down), (columns, across) = plan(height, tallest, halo, stride), plan(width, most, halo, stride)
     padded = np.pad(photo, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
     image = ((padded / 255 - card["mean"]) / card["std"]).astype(np.float32).transpose(2, 0, 1)[None]
     probs = np.zeros((rows, columns), np.float32)

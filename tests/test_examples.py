@@ -55,12 +55,12 @@ def network(path, *, pixels):
         tensors,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(model, {METADATA_KEY: CARD.to_json()})
+    helper.set_model_props(model, {METADATA_KEY: CARD.to_json(), "largest_tile": str(CARD.largest_tile)})
     onnx.save(model, path)
     return path
 
 
-@pytest.fixture(params=[(203, 310), (61, 97), (96, 400)], ids=str)
+@pytest.fixture(params=[(203, 310), (61, 97), (96, 700)], ids=str)
 def photo(request, tmp_path):
     wishes = Wishes(pattern="single", width=(5, 8))
     (tmp_path / "photo.png").write_bytes(encode_png(make_sample(1, shape_hw=request.param, wishes=wishes).image))
@@ -91,4 +91,4 @@ def test_javascript_gives_the_mask(photo, tmp_path):
     if not (EXAMPLES / "javascript" / "node_modules").is_dir():
         pytest.skip("its packages are not installed: cd examples/javascript && npm install")
     model = network(tmp_path / "dark.onnx", pixels=True)
-    check(model, photo, [node, EXAMPLES / "javascript" / "infer.js"], "96", "16", "0.4")
+    check(model, photo, [node, EXAMPLES / "javascript" / "infer.js"], "96", "192", "16", "0.4")

@@ -165,6 +165,7 @@ def test_metadata_hold_the_card_and_what_other_programs_read(tiny_file):
         "seg_small_segment": 0,
         "names": {"0": "crack"},
         "stride": 4,
+        "largest_tile": 96,
     }
 
 

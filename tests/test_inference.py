@@ -98,20 +98,26 @@ def test_tiled_equals_whole_image(size):
 
 
 @pytest.mark.parametrize("size", [(300, 300), (700, 333), (1, 900)])
-def test_tiles_that_suit_the_photo_equal_the_whole_image_too(size):
+def test_tiles_of_one_size_equal_the_whole_image_too(size):
     image = photo(*size)
-    predictor = Predictor(tiny_network(), tile="auto", overlap=0.5)
-    assert predictor.tile == 256
+    predictor = Predictor(tiny_network(), tile=128, overlap=0.5)
     assert np.abs(predictor.probs(image) - whole_image(image)).max() < 1e-5
-    assert predictor.settings() != Predictor(tiny_network(), tile=256, overlap=0.5).settings()
 
 
 def test_a_network_that_looks_at_all_it_sees_keeps_its_tile():
     network = Red()
     network.card = replace(network.card, model="pspnet_resnet18")
-    assert Predictor(network, tile="auto").tile == network.card.tile
-    with pytest.raises(UsageError, match="'huge', but must be px or auto"):
-        Predictor(network, tile="huge")
+    assert Predictor(network).tile == network.card.tile
+    assert Predictor(Red()).tile == 2 * network.card.tile
+
+
+def test_of_wide_photos_rows_of_tiles_are_less_tall():
+    predictor = Predictor(tiny_network())
+    tile = predictor.network.card.tile
+    for width, expected in ((10_000, 2 * tile), (10_000_000, tile)):
+        rows, columns = predictor.plan(10_000, width)
+        assert expected - 64 < rows.tile <= expected
+        assert 2 * tile - 64 < columns.tile <= 2 * tile
 
 
 def test_tiles_show_without_overlap():
@@ -185,7 +191,7 @@ def test_tta_averages_four_flips():
 
 def test_tiles_of_many_photos_share_batches():
     network = Red()
-    list(Predictor(network, batch_size=4).stream([photo(64, 64)] * 6 + [photo(64, 96)], lambda image: image))
+    list(Predictor(network, tile=64, batch_size=4).stream([photo(64, 64)] * 6 + [photo(64, 96)], lambda image: image))
     assert network.batches == [4, 4]  # 6 tiles of six photos and the 2 tiles of the seventh
     network.batches.clear()
     list(Predictor(network, batch_size=4).stream([photo(64, 64), photo(32, 64), photo(32, 64)], lambda image: image))
@@ -212,7 +218,7 @@ def test_other_errors_are_not_swallowed():
 
 def test_bands_come_while_the_photo_is_under_way():
     image = photo(200, 150)
-    events = list(Predictor(Red(), batch_size=1, overlap=0.5).bands(["x"], lambda _: image))
+    events = list(Predictor(Red(), tile=64, batch_size=1, overlap=0.5).bands(["x"], lambda _: image))
     bands = [event for event in events if isinstance(event, Band)]
     assert isinstance(events[0], Opened)
     assert events[0].image is image
@@ -274,7 +280,7 @@ def test_refuses_settings(options):
 def test_settings_follow_the_weights_unless_given():
     network = Red()
     assert Predictor(network).settings() == {
-        "tile": 64, "overlap": 0.25, "threshold": 0.5, "tta": False, "dtype": "float32"
+        "tile": 128, "overlap": 0.25, "halo": 16, "threshold": 0.5, "tta": False, "dtype": "float32"
     }  # fmt: skip
     assert Predictor(network, tile=96, threshold=0.2, tta=True).settings()["tile"] == 96
 
@@ -282,7 +288,7 @@ def test_settings_follow_the_weights_unless_given():
 def test_out_of_memory_halves_the_batch_and_says_so():
     network = Red(room=3)
     image = photo(200, 200)
-    predictor = Predictor(network, batch_size=16)
+    predictor = Predictor(network, tile=64, batch_size=16)
     assert np.array_equal(predictor.levels(image), image[..., 0])
     assert network.batches[:4] == [16, 8, 4, 2]
     assert max(network.batches[4:]) == 2
@@ -295,7 +301,7 @@ def test_out_of_memory_halves_the_batch_and_says_so():
 
 def test_out_of_memory_for_one_tile_is_one_clear_line():
     with pytest.raises(UsageError, match=r"one tile of 64 x 64 px \(try --tile 32"):
-        Predictor(Red(room=0)).levels(photo(80, 80))
+        Predictor(Red(room=0), tile=64).levels(photo(80, 80))
 
 
 def test_other_runtime_errors_are_no_memory_errors():

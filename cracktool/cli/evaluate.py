@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, build_predictor
+from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, build_predictor, tile_side
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
 from cracktool.errors import CrackError, UsageError
 
@@ -66,7 +66,7 @@ def evaluate(
         list[str] | None, typer.Option(help="Score photos spoilt so, at five severities; all for each kind.")
     ] = None,
     score: Annotated[str, typer.Option(help="Score of the matrix of several sets.")] = "iou",
-    tile: Tile = None,
+    tile: Tile = "auto",
     overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
     figures: Annotated[int, typer.Option(min=0, help="Side-by-side pictures: the worst, median and best.")] = 12,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for page, tables and pictures.")] = None,
@@ -93,7 +93,7 @@ def evaluate(
     from cracktool.protocols import choose_protocols
 
     def build(chosen: Path | None) -> Predictor:
-        settings: dict[str, Any] = {"tile": tile, "overlap": overlap, "threshold": threshold}
+        settings: dict[str, Any] = {"tile": tile_side(tile), "overlap": overlap, "threshold": threshold}
         return build_predictor(chosen, device, quiet, model=model, dtype=dtype, **settings)
 
     if (masks or probs) and not weights and model is not None:

@@ -24,7 +24,19 @@ from cracktool.cli.measuring import (
     Severity,
     measuring,
 )
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Weights, build_predictor, convert
+from cracktool.cli.options import (
+    Debug,
+    Device,
+    Dtype,
+    Model,
+    Quiet,
+    Threshold,
+    Tile,
+    Weights,
+    build_predictor,
+    convert,
+    tile_side,
+)
 from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
 from cracktool.errors import CrackError, UsageError
 
@@ -42,9 +54,7 @@ def infer(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
     weights: Weights = None,
     model: Model = None,
-    tile: Annotated[
-        str | None, typer.Option(metavar="PX|auto", help="Side of the tiles; none for what suits the weights.")
-    ] = None,
+    tile: Tile = "auto",
     overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Tiles of a batch; none for what suits.")] = None,
     threshold: Threshold = None,
@@ -118,7 +128,7 @@ def infer(
     if measured and "-" in (out, *names):
         raise UsageError("measuring writes tables into a folder", remedy="name photos, and a folder with -o")
     if measured and masks:
-        given = (weights, model, tile, batch_size, threshold, tta, probs, overlay, resume, dry_run)
+        given = (weights, model, batch_size, threshold, tta, probs, overlay, resume, dry_run)
         if any(each is not None and each is not False for each in given):
             raise UsageError("--masks measures masks that are there: no network runs, and no mask is written")
         with progress_bar(quiet, desc="measure", unit=" photos") as bar:
@@ -131,7 +141,7 @@ def infer(
     if not names:
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
     load: dict[str, Any] = {
-        "model": model, "dtype": dtype, "tile": int(tile) if tile and tile.isdecimal() else tile, "overlap": overlap,
+        "model": model, "dtype": dtype, "tile": tile_side(tile), "overlap": overlap,
         "batch_size": batch_size, "threshold": threshold, "tta": tta, "timeout": timeout, "engine": engine,
     }  # fmt: skip
     predictor = build_predictor(weights, device, quiet, **load)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cracktool.cli.screen import tell
+from cracktool.errors import UsageError
 
 if TYPE_CHECKING:
     from cracktool.inference import Predictor
@@ -24,7 +25,7 @@ Weights = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Network of an authors' .pth file; refuses weights of another.")
 ]
-Tile = Annotated[int | None, typer.Option(min=32, help="Side of the tiles in px; none for what suits the weights.")]
+Tile = Annotated[str, typer.Option(metavar="PX|auto", help="Side of the tiles; auto for what suits each photo.")]
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
 
 
@@ -46,3 +47,10 @@ def build_predictor(
     if not quiet:
         tell(f"{predictor.network.card.model} on {predictor.network.place}")
     return predictor
+
+
+def tile_side(tile: str) -> int | None:
+    """Return the side of the tiles in px, None for what suits each photo."""
+    if tile == "auto" or tile.isdecimal():
+        return None if tile == "auto" else int(tile)
+    raise UsageError(f"--tile is {tile!r}, but must be px or auto", remedy="leave it out")

@@ -114,7 +114,9 @@ def metadata(card: Card, options: ExportOptions) -> dict[str, str]:
     normalises itself and wants probabilities.
     """
     plain = {METADATA_KEY: card.to_json(), "input": options.takes, "output": options.gives}
-    values: dict[str, object] = {"names": dict(enumerate(card.classes)), "stride": card.stride}
+    values: dict[str, object] = {
+        "names": dict(enumerate(card.classes)), "stride": card.stride, "largest_tile": card.largest_tile
+    }  # fmt: skip
     if (options.takes, options.gives) == (IMAGE, PROBS):
         values |= {
             "model_type": "Segmentor",

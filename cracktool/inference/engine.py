@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cracktool.card import Card
 from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.inference.blend import RowBand
@@ -24,18 +23,15 @@ from cracktool.inference.memory import Array, Memory
 from cracktool.inference.network import Network
 from cracktool.inference.strips import Photo, Strip, strips
 from cracktool.metrics import threshold_level
-from cracktool.tiles import Axis, plan_axis, plan_even
+from cracktool.tiles import Axis, check_overlap, plan_axis, plan_even
 
 T = TypeVar("T")
 V = TypeVar("V")
 Levels = npt.NDArray[np.uint8]
 
-AUTO = "auto"
-"""For the side of tiles: what suits the photo."""
-
 _MOST_TILES = 64
 _MOST_ENTRIES = 256  # of a batch, with tiles that are passed over, which hold pixels too
-_GLOBAL = ("pspnet", "ocr", "crackrefinenet", "crackformer", "patch", "weak")  # pool or attend over all they see
+_ROW_PIXELS = 10 * 2**20  # of a row of tiles, which is held at once: those of wider photos are less tall
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
@@ -44,11 +40,10 @@ class Predictor:
 
     Args:
         network: Runs the tiles.
-        tile: Side of the tiles in px; None for what suits the weights; "auto" for tiles up to twice that, as large as
-            suits the photo, which run fewer pixels twice. A network that looks at the whole of what it sees, such as
-            PSPNet, keeps to what it was trained with.
-        overlap: Least share of a tile that it shares with the next, 0 to 0.9; with "auto" of a tile that suits the
-            weights.
+        tile: Side of the tiles in px; None for what suits the photo: as few and as equal tiles as can be, up to
+            `Card.largest_tile`, which run the fewest pixels twice.
+        overlap: Least share of a tile that it shares with the next, 0 to 0.9; where the tiles suit the photo, of the
+            tile of the weights.
         batch_size: Tiles of one batch; None for what suits the device.
         threshold: Crack from this probability on, between 0 and 1; None for that of the weights.
         tta: Average over the four flips of each tile: four times the work, slightly better masks.
@@ -70,7 +65,7 @@ class Predictor:
         self,
         network: Network,
         *,
-        tile: int | str | None = None,
+        tile: int | None = None,
         overlap: float = 0.25,
         batch_size: int | None = None,
         threshold: float | None = None,
@@ -82,15 +77,13 @@ class Predictor:
             raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
         self.network = network
         self._memory = network.memory
-        if isinstance(tile, str) and tile != AUTO:
-            raise UsageError(f"tile is {tile!r}, but must be px or {AUTO}", remedy="leave it out for what suits")
-        self._halo = round(overlap * network.card.tile) if tile == AUTO else None
-        self.tile = _largest(network.card) if tile == AUTO else tile if isinstance(tile, int) else network.card.tile
+        self.tile = network.card.largest_tile if tile is None else tile
+        self._halo = round(check_overlap(overlap) * network.card.tile) if tile is None else None
         self.overlap = overlap
         self.tta = tta
         self.threshold = network.card.threshold if threshold is None else threshold
         self.level = threshold_level(self.threshold)
-        self.plan(1)
+        self.plan(1, 1)
         self._batch_size = batch_size
         self._most = _MOST_TILES if batch_size is None else batch_size
         self.ahead = ahead
@@ -104,11 +97,10 @@ class Predictor:
 
     def settings(self) -> dict[str, object]:
         """Return everything besides the weights that decides the pixels of a result."""
-        values: dict[str, object] = {
-            "tile": self.tile, "overlap": self.overlap, "threshold": self.threshold, "tta": self.tta
+        return {
+            "tile": self.tile, "overlap": self.overlap, "halo": self._halo, "threshold": self.threshold,
+            "tta": self.tta, "dtype": self.network.dtype,
         }  # fmt: skip
-        values |= {"halo": self._halo} if self._halo is not None else {}
-        return {**values, "dtype": self.network.dtype}
 
     def levels(self, image: Image) -> Levels:
         """Return quantised probabilities of an RGB photo uint8 (H, W, 3): uint8 (H, W), level l is p from l / 256 on.
@@ -182,11 +174,15 @@ class Predictor:
         events = (event for batch in self._batches(entries) for event in self._blended(batch, finish))
         return arrived(events, self._memory.lag)
 
-    def plan(self, length: int) -> Axis:
-        """Return where the tiles lie along a side of `length` px."""
-        if self._halo is not None:
-            return plan_even(length, most=self.tile, halo=self._halo, stride=self.network.card.stride)
-        return plan_axis(length, tile=self.tile, overlap=self.overlap, stride=self.network.card.stride)
+    def plan(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """Return where the tiles of a photo lie, down and across."""
+        card = self.network.card
+        if self._halo is None:
+            place = partial(plan_axis, tile=self.tile, overlap=self.overlap, stride=card.stride)
+            return place(height), place(width)
+        tallest = max(card.tile, min(self.tile, _ROW_PIXELS // width))
+        place = partial(plan_even, halo=self._halo, stride=card.stride)
+        return place(height, most=tallest), place(width, most=self.tile)
 
     def _cut(self, photos: Iterable[tuple[T, Photo | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
         for item, given in photos:
@@ -194,7 +190,7 @@ class Predictor:
                 yield Broken(item, given)
                 continue
             height, width = given.shape[:2] if isinstance(given, np.ndarray) else (given.height, given.width)
-            photo = _Photo(item, given, self.plan(height), self.plan(width), self.network)
+            photo = _Photo(item, given, *self.plan(height, width), self.network)
             try:
                 yield from photo.tiles()
             except CrackError as error:
@@ -272,11 +268,6 @@ class Predictor:
     @cached_property
     def _batch_pixels(self) -> int:
         return self._memory.batch_pixels()
-
-
-def _largest(card: Card) -> int:
-    """Return the side of the largest tiles that a network's result does not suffer from."""
-    return card.tile if any(name in card.model for name in _GLOBAL) else 2 * card.tile
 
 
 class _Photo(Generic[T]):

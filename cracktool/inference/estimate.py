@@ -57,7 +57,7 @@ def estimate(predictor: Predictor, planned: Iterable[Planned]) -> Estimate:
     photos = pixels = tiles = run_pixels = 0
     held = 0
     for plan in planned:
-        rows, columns = predictor.plan(plan.height), predictor.plan(plan.width)
+        rows, columns = predictor.plan(plan.height, plan.width)
         count = len(rows.starts) * len(columns.starts) * plan.frames
         photos, pixels, tiles = photos + plan.frames, pixels + plan.height * plan.width * plan.frames, tiles + count
         run_pixels += count * rows.tile * columns.tile
@@ -77,7 +77,7 @@ def _held(predictor: Predictor, plan: Planned, tile: int, width: int) -> int:
 
 def _seconds_per_pixel(predictor: Predictor) -> float:
     """Return the time that the network needs for a pixel of a tile, all flips together; the first run warms it up."""
-    side = predictor.plan(10**6).tile
+    side = predictor.plan(predictor.tile, predictor.tile)[0].tile
     memory = predictor.network.memory
     tiles = memory.upload((1, side, side, 3), lambda pixels: pixels.fill(0))
     best = float("inf")

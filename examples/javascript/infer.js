@@ -2,25 +2,22 @@
 //
 //     crack export -o crack.onnx --embed-normalisation
 //     cd examples/javascript && npm install
-//     node infer.js crack.onnx photo.png mask.png [TILE STRIDE THRESHOLD]
+//     node infer.js crack.onnx photo.png mask.png [TILE LARGEST STRIDE THRESHOLD]
 //
-// The last three are those of the weights; without them 512 px, 32 px and 0.5. onnxruntime-web takes the same calls.
+// The last four are those of the weights (tile, largest_tile, stride and threshold of the file's metadata); without them
+// 512, 1024 and 32 px and 0.5. onnxruntime-web takes the same calls.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import ort from "onnxruntime-node";
 import { PNG } from "pngjs";
 
-const OVERLAP = 0.25;
-
-/** Where tiles start along one side of a photo, and what each counts at each of its pixels. */
-function plan(length, tile, stride) {
-  const units = Math.ceil(length / stride);
-  const side = Math.min(Math.ceil(tile / stride), units);
-  const step = Math.max(side - Math.ceil(OVERLAP * side), 1);
-  const gaps = Math.ceil((units - side) / step);
+/** Where tiles of at most `most` px start along one side of a photo, and what each counts at each of its pixels. */
+function plan(length, most, halo, stride) {
+  const [units, most_, halo_] = [Math.ceil(length / stride), Math.floor(most / stride), Math.ceil(halo / stride)];
+  const count = units <= most_ ? 1 : Math.ceil((units - halo_) / (most_ - halo_));
+  const side = Math.ceil((units + (count - 1) * halo_) / count);
   const starts = [];
-  for (let gap = 0; gap < gaps; gap++) starts.push(Math.floor((gap * (units - side)) / gaps) * stride);
-  starts.push((units - side) * stride);
+  for (let i = 0; i < count; i++) starts.push(Math.floor((i * (units - side)) / Math.max(count - 1, 1)) * stride);
   // Each tile takes over from the one before it, so that the weights sum to 1 at every pixel.
   const given = (index, pixel) => {
     if (index === 0) return 1;
@@ -53,10 +50,12 @@ function cut(picture, top, left, rows, columns) {
 }
 
 /** Crack probabilities of an RGBA picture, row by row. */
-async function findCracks(session, picture, tile, stride) {
+async function findCracks(session, picture, tile, largest, stride) {
   const { width, height } = picture;
   const probs = new Float32Array(width * height);
-  const [down, across] = [plan(height, tile, stride), plan(width, tile, stride)];
+  const halo = Math.round(0.25 * tile);
+  const tallest = Math.max(tile, Math.min(largest, Math.floor((10 * 2 ** 20) / width)));
+  const [down, across] = [plan(height, tallest, halo, stride), plan(width, largest, halo, stride)];
   for (const row of down.tiles) {
     for (const column of across.tiles) {
       const pixels = cut(picture, row.start, column.start, down.side, across.side);
@@ -73,10 +72,10 @@ async function findCracks(session, picture, tile, stride) {
   return probs;
 }
 
-const [model, source, target, tile = 512, stride = 32, threshold = 0.5] = process.argv.slice(2);
+const [model, source, target, tile = 512, largest = 1024, stride = 32, threshold = 0.5] = process.argv.slice(2);
 const session = await ort.InferenceSession.create(model);
 const picture = PNG.sync.read(readFileSync(source));
-const probs = await findCracks(session, picture, Number(tile), Number(stride));
+const probs = await findCracks(session, picture, Number(tile), Number(largest), Number(stride));
 const least = Math.ceil(256 * Number(threshold)); // crack infer, too, compares in 256 levels
 const mask = new PNG({ width: picture.width, height: picture.height, colorType: 0 });
 probs.forEach((p, at) => mask.data.fill(Math.min(Math.floor(256 * p), 255) >= least ? 255 : 0, 4 * at, 4 * at + 3));
