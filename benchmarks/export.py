@@ -29,7 +29,16 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import HALF, INT8, Limits, float32_limits, measure_differences, measure_times, run_photos
+from cracktool.export.parity import (
+    HALF,
+    INT8,
+    Limits,
+    Probs,
+    float32_limits,
+    measure_differences,
+    measure_times,
+    run_photos,
+)
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -53,6 +62,7 @@ def main() -> None:
     names = sys.argv[2:] or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
     for source, name in product(("onnx", "pt2"), names):
         if (name, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:
+            print(name, source, file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(name, source, Path(folder))
             with rows.open("a", encoding="utf-8") as file:  # all of them at once: they are done or not
@@ -72,7 +82,7 @@ def make_checkpoint(name: str) -> Checkpoint:
     torch.manual_seed(0)
     model = build_model(name).eval()
     mean, std = model_statistics(name)
-    tile = 64 if name.startswith("csbsr") else 256  # of the proof; the time is taken at SIDE
+    tile = 64 if name.startswith("csbsr") else 256  # of the proof; the time is taken at SIDE, of the result
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
@@ -117,29 +127,33 @@ def open_file(path: Path) -> Network:
 
 
 def measure(name: str, source: str, folder: Path) -> list[Row]:
-    """Write, prove and time a network in all formats that come of a source."""
+    """Write, prove and time a network in all formats that come of a source; one of them is open at a time."""
     checkpoint = make_checkpoint(name)
     reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
     expected = list(run_photos(reference))
-    networks: dict[str, Network] = {}
     rows: list[Row] = []
     try:
         for form, path, limits in make_files(checkpoint, source, folder):
-            network = open_file(path)
-            logits, pixels = measure_differences(form, network, expected, limits)
-            files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
-            size = sum(file.stat().st_size for file in files)
-            rows.append({"model": name, "format": form, "bytes": size, "logits": logits, "pixels": pixels})
-            networks[form] = network
+            rows.append({"model": name, "format": form} | prove(form, path, limits, reference, expected))
     except CrackError as error:
-        rows.append(
-            {"model": name, "format": source if not rows else f"after {rows[-1]['format']}", "error": str(error)}
-        )
-    times = measure_times({"torch": reference, **networks}, SIDE)
-    for row in rows:
-        if row["format"] in times:
-            row |= {"ms": times[row["format"]], "of_torch": times[row["format"]] / times["torch"]}
-    return [{"model": name, "format": f"torch ({source})", "ms": times["torch"], "of_torch": 1.0}, *rows]
+        form = f"after {rows[-1]['format']}" if rows else source
+        rows.append({"model": name, "format": form, "error": str(error)})
+    return rows
+
+
+def prove(form: str, path: Path, limits: Limits, reference: Network, expected: list[Probs]) -> Row:
+    """Return bytes, differences and time of a file; the time is taken in turn with PyTorch's."""
+    network = open_file(path)
+    logits, pixels = measure_differences(form, network, expected, limits)
+    times = measure_times({"torch": reference, "file": network}, SIDE // reference.card.scale)
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    return {
+        "bytes": sum(file.stat().st_size for file in files),
+        "logits": logits,
+        "pixels": pixels,
+        "ms": times["file"],
+        "of_torch": times["file"] / times["torch"],
+    }
 
 
 def print_table(rows: list[Row]) -> None:
