@@ -35,7 +35,7 @@ class Card:
         mean: RGB mean subtracted from values scaled to 0 to 1.
         std: RGB standard deviation that they are divided by.
         channel_order: Order of the colours, always RGB.
-        tile: Side in px of the tiles that suit the network.
+        tile: Side in px of the tiles that suit the network; `largest_tile` says how far one may go beyond.
         stride: Tile sides and starts are multiples of this, in px.
         scale: Side of the output over side of the input; above 1 for networks that enlarge.
         threshold: Crack from this probability on.
