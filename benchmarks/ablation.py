@@ -128,7 +128,7 @@ def cell(report: dict[str, Any], number: int, run: Path) -> str:
     value = report["matrix"]["cells"][number][0]["value"]
     if number == 0:
         return f"{value:.3f}"
-    (found,) = (each for each in report["differences"][str(run)] if each["score"]["name"] == "iou")
+    (found,) = (each for each in report["differences"][str(run)] if each["score"] == "iou")
     low, high = found["ci95"]
     told = "*" if low > 0 or high < 0 else ""
     return f"{value:.3f} ({value - found['first']:+.3f}{told})"

@@ -4,8 +4,8 @@
 
 RAW holds the raw data sets, one folder each, in the layouts that `crack prepare` reads: crack500, deepcrack, canal,
 sut, masonry, ceramic, walls, patches, cfd (weights/README.md says where they are to be had). WORK takes the prepared
-sets and the run; what is there already is used. The last step replaces weights/crack-small.safetensors and
-weights/scores/.
+sets and the run; what is there already is used. The last step replaces weights/crack-small.safetensors,
+the same as an ONNX file, and weights/scores/.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import torch
 from commands import crack
 from torch import Tensor
 
+from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
+from cracktool.inference.converted import converted_file
 from cracktool.registry import DEFAULT_NAME
-from cracktool.weights import read_weights, save_weights
+from cracktool.weights import load_weights, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 LAYOUTS = {
@@ -94,6 +96,7 @@ def ship(weights: Path) -> None:
     tensors, card = read_weights(weights)
     validated = tuple(validation_score(weights, name) for name in VALIDATED)
     save_weights(WEIGHTS / DEFAULT_NAME, tensors, replace(card, scores=validated))
+    export_model(load_weights(), converted_file(WEIGHTS / DEFAULT_NAME), ExportOptions(overwrite=True))
     for name in TESTS:
         report = crack("eval", f"data/{name}", "-o", f"reports/{name}", "--dtype", "float32", "--json")
         shipped = json.loads(report)

@@ -545,7 +545,7 @@ def test_list_models(crack):
 
 
 def test_export_then_infer(crack, photos, tmp_path):
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     path = tmp_path / "crack.onnx"
     code, printed, _ = crack("export", "-o", path)
     assert (code, printed) == (0, f"{path}\n")

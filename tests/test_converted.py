@@ -15,14 +15,15 @@ from networks import NORMLESS, Normless
 from cracktool.card import METADATA_KEY, Card, file_digest
 from cracktool.errors import UsageError, WeightsError
 from cracktool.images import encode_png, read_mask
-from cracktool.inference import converted, load_network, load_predictor
+from cracktool.inference import Predictor, converted, load_network, load_predictor
 from cracktool.inference.converted import converted_file
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.models import SYSTEMS
+from cracktool.registry import default_weights, read_card
 from cracktool.weights import save_weights
 
-pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
 pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
 
 CARD = Card(model="normless", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), tile=64, stride=1)
@@ -116,6 +117,18 @@ def test_auto_converts_nothing_but_uses_what_is_there(weights, monkeypatch, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_onnx_file_that_ships_is_that_of_the_weights_that_ship(monkeypatch, tmp_path):
+    monkeypatch.setenv("CRACKTOOL_CACHE", str(tmp_path))
+    network = load_network(device="cpu", dtype="float32")
+    assert isinstance(network, OnnxNetwork)
+    assert OnnxNetwork(converted_file(default_weights())).card == read_card(default_weights())
+    expected = load_network(device="cpu", dtype="float32", engine="torch")
+    probs, truth = Predictor(network).probs(PHOTO), Predictor(expected).probs(PHOTO)
+    assert np.abs(probs - truth).max() < 1e-4
+    assert truth.std() > 0.02
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_weights_or_another_version_have_another_file(weights, monkeypatch, tmp_path):
     assert converted_file(weights).is_file()
     (tmp_path / "other").write_bytes(weights.read_bytes() + b" ")
@@ -169,7 +182,7 @@ def test_what_cannot_be_done(weights, monkeypatch, tmp_path):
     with pytest.raises(UsageError, match=r"no ONNX file of these weights yet.*export_model"):
         load_network(weights, device="cpu", engine="onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r"ONNX Runtime is not installed \(pip install 'cracktool\[export\]'\)"):
+    with pytest.raises(UsageError, match=r"ONNX Runtime is not installed \(pip install onnxruntime\)"):
         load_network(weights, device="cpu", engine="onnx")
 
 

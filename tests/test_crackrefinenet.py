@@ -229,7 +229,7 @@ def test_shapes_without_memory(published):
 
 @pytest.mark.slow
 def test_onnx_for_any_size(tmp_path):
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     card = Card(model="crackrefinenet", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = small().eval()
     batch = picture(96, 96)

@@ -265,7 +265,7 @@ def test_the_authors_joint_file_loads(model):
 
 @pytest.mark.slow
 def test_it_can_be_exported(model, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     monkeypatch.setattr(parity, "WHOLE", ((8, 8), (7, 5), (1, 1)))
     card = Card(model="csbsr", mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=4, tile=16)
     exported = export_model(Checkpoint(model.eval(), card, ""), tmp_path / "csbsr.onnx")
@@ -318,7 +318,7 @@ def test_the_recipe_of_the_baseline_is_that_of_csbsr_but_for_restoring():
 
 @pytest.mark.slow
 def test_the_baseline_can_be_exported(baseline, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     monkeypatch.setattr(parity, "WHOLE", ((8, 8), (7, 5), (1, 1)))
     card = Card(model="bicubic_pspnet", mean=(0, 0, 0), std=(1, 1, 1), stride=1, scale=4, tile=16)
     exported = export_model(Checkpoint(baseline.eval(), card, ""), tmp_path / "bicubic.onnx")

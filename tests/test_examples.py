@@ -14,7 +14,6 @@ from cracktool.images import encode_png, read_image, read_mask
 from cracktool.inference import load_predictor
 
 onnx = pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
-pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CARD = Card(model="dark", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), tile=96, stride=16, threshold=0.4)

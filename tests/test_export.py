@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from networks import picture
@@ -37,7 +38,6 @@ from cracktool.models.padding import PaddedModel
 from cracktool.weights import Checkpoint, load_weights, read_weights
 
 onnx = pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
 
 CARD = Card(model="tiny", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), tile=48, stride=4, threshold=0.4)
 ODD_SIZES = [(1, 1, 1), (2, 31, 97), (5, 64, 33), (1, 7, 160), (3, 128, 65)]

@@ -241,7 +241,6 @@ def test_arguments_that_do_not_fit(arguments, message):
 def test_export_to_onnx_for_any_size(network, arguments, tmp_path):
     # Shallow, yet with every operator: the exporter takes over a minute for the whole depth.
     pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
     from cracktool.card import Card
     from cracktool.export import export_model
     from cracktool.weights import Checkpoint

@@ -325,7 +325,6 @@ def test_network_in_bfloat16_is_close_and_leaves_the_weights_alone():
 
 def onnx_file(path, convolution, metadata):
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         [

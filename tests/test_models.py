@@ -93,7 +93,7 @@ def test_twenty_steps_lower_the_loss(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LISTED)
 def test_every_model_can_be_exported(name, tmp_path):
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     mean, std = model_statistics(name)
     model = filled(build_model(name)).eval()
     card = Card(model=name, mean=mean, std=std, tile=64, stride=model.stride, scale=model.scale)

@@ -239,7 +239,7 @@ def test_an_encoder_without_stride_32_is_refused():
     ("build", "head"), [(WeakUNet, "outc"), (lambda: PatchClassifier(encoder="regnetx_002"), "score")]
 )
 def test_onnx_for_any_size(build, head, tmp_path):
-    pytest.importorskip("onnxruntime", reason="needs the extra cracktool[export]")
+    pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
     card = Card(model="weak", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = build().eval()
     batch = picture(96, 96)

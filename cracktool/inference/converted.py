@@ -1,6 +1,7 @@
-"""Checkpoints as ONNX files, made once and kept in the user's cache: faster on a CPU, and ready without PyTorch.
+"""Checkpoints as ONNX files: faster on a CPU, and ready without PyTorch. The default's ships, others are made once.
 
-Chooses the engine and opens the file; how one is made is handed in from above. The folder may be deleted at any time.
+Chooses the engine and opens the file; how one is made is handed in from above. The folder of those that are made may
+be deleted at any time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cracktool.card import file_digest
 from cracktool.device import cpu_has_bfloat16, is_cpu
 from cracktool.errors import UsageError
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
-from cracktool.registry import cache_folder, read_card
+from cracktool.registry import DEFAULT_FOLDERS, DEFAULT_NAME, cache_folder, read_card
 
 if TYPE_CHECKING:
     from cracktool.weights import Checkpoint
@@ -27,12 +28,14 @@ _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def converted_file(weights: Path) -> Path:
-    """Return where the ONNX file of a checkpoint is kept, whether it is there or not.
+    """Return where the ONNX file of a checkpoint is kept, whether it is there or not; the default's ships with it.
 
     Example:
-        >>> converted_file(default_weights()).parent
+        >>> converted_file(Path("runs/unet_resnet101/best.safetensors")).parent
         PosixPath('/home/me/.cache/cracktool/checkpoints/onnx')
     """
+    if weights in (folder / DEFAULT_NAME for folder in DEFAULT_FOLDERS):
+        return weights.with_suffix(".onnx")
     return cache_folder() / "onnx" / f"{file_digest(weights)}-{__version__}.onnx"
 
 

@@ -169,7 +169,7 @@ def _provider(device: str) -> str:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UsageError("ONNX Runtime is not installed", remedy="pip install 'cracktool[export]'") from error
+        raise UsageError("ONNX Runtime is not installed", remedy="pip install onnxruntime") from error
     if not device.startswith("cuda"):
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
