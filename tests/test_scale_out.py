@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from PIL import Image as PillowImage
 
 from cracktool.errors import UsageError
+from cracktool.images import read_mask
 from cracktool.inference import Done, Failed, FolderOptions, Skipped, infer_folder, infer_ray, load_predictor
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own code warns of much
+ROOT = Path(__file__).parents[1]
 LOAD = {"device": "cpu", "dtype": "float32", "tile": 128}
 
 
@@ -66,6 +69,25 @@ def test_a_killed_worker_changes_nothing(ray, tmp_path):
     assert not list(out.glob(".*"))  # nor a part of a file
     again = list(infer_folder(predictor, [photos], out, FolderOptions(probs=True)))  # a plain run knows the work
     assert {type(result) for result in again} == {Skipped, Failed}
+
+
+def test_the_example_of_ray_data_gives_the_masks_of_a_plain_run(tmp_path):
+    pytest.importorskip("ray.data", reason="needs ray[data]")
+    photos, out = tmp_path / "in", tmp_path / "out"
+    make_photos(photos, 10)
+    (photos / "bad.png").write_bytes(b"no picture")
+    env = {**os.environ, "RAY_worker_niceness": "0"}
+    run = subprocess.run(
+        [sys.executable, ROOT / "examples" / "ray_data.py", photos, out, "1"], capture_output=True, text=True, env=env,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    assert f"{photos / 'bad.png'}: not a picture" in run.stderr
+    plain = [result for result in infer_folder(load_predictor(), [photos], tmp_path / "plain") if type(result) is Done]
+    assert len(plain) == len(list(out.iterdir())) == 10
+    for result in plain:
+        (mask,) = result.outputs
+        assert np.array_equal(read_mask(mask), read_mask(out / mask.name))
 
 
 def test_refusals(tmp_path, monkeypatch):
