@@ -1,5 +1,6 @@
-"""The examples that run exported models without this package, in Python and in JavaScript."""
+"""The examples: exported models without this package, in Python and in JavaScript, and two inspections compared."""
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import Look, draw
 
 from cracktool.card import METADATA_KEY, Card
 from cracktool.datasets.synthetic import Wishes, make_sample
@@ -91,3 +93,35 @@ def test_javascript_gives_the_mask(photo, tmp_path):
         pytest.skip("its packages are not installed: cd examples/javascript && npm install")
     model = network(tmp_path / "dark.onnx", pixels=True)
     check(model, photo, [node, EXAMPLES / "javascript" / "infer.js"], "96", "192", "16", "0.4")
+
+
+def inspect(folder, cracks):
+    """Measure a drawn wall: height, ends and width of cracks that run along it."""
+    (folder / "photos").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    photo, mask = np.full((300, 500), 150, np.uint8), np.zeros((300, 500), bool)
+    for seed, (y, left, right, width) in enumerate(cracks):
+        line = np.array([(y, x) for x in range(left, right + 1)], float)
+        drawn, found, _ = draw(line, width, photo.shape, Look(blur=1, noise=2), seed)
+        rows = slice(y - 20, y + 20)
+        photo[rows], mask[rows] = drawn[rows], found[rows]
+    (folder / "photos" / "wall.png").write_bytes(encode_png(photo))
+    (folder / "masks" / "wall.png").write_bytes(encode_png(mask.view(np.uint8) * np.uint8(255)))
+    photos, masks, out = folder / "photos", folder / "masks", folder / "out"
+    command = [sys.executable, "-m", "cracktool", "infer", photos, "--masks", masks, "-o", out, "--mm-per-px", "0.2"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def test_two_inspections_are_compared(tmp_path):
+    before = inspect(tmp_path / "before", [(60, 50, 250, 4.0), (120, 50, 450, 4.0), (200, 100, 300, 3.0)])
+    after = inspect(tmp_path / "after", [(60, 50, 400, 4.0), (120, 50, 450, 5.5), (260, 100, 300, 3.0)])
+    for folder, expected in ((after, ["longer", "wider", "new", "gone"]), (before, ["none"] * 3)):
+        command = [sys.executable, EXAMPLES / "compare_inspections.py", before, folder]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows = list(csv.DictReader(run.stdout.splitlines()))
+        assert [row["change"] for row in rows] == expected
+        if folder == after:
+            assert abs(float(rows[0]["new_length"]) - 0.2 * (150 - 10)) < 0.5  # its end counts as old up to 10 px on
+            assert float(rows[1]["low"]) < 0.2 * 1.5 < float(rows[1]["high"])
+            assert {row["unit"] for row in rows[:3]} == {"mm"}
