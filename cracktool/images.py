@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import struct
 import threading
 import zlib
@@ -22,6 +21,15 @@ import numpy.typing as npt
 from PIL import ExifTags
 from PIL import Image as PillowImage
 
+from cracktool.containers import (
+    AGAIN,
+    is_plain_grey_png,
+    opencv_pixels,
+    orientation,
+    png_chunk,
+    png_header,
+    refuse_damaged,
+)
 from cracktool.errors import InputError, OutputError
 from cracktool.files import replace_file
 
@@ -32,7 +40,6 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".heic", ".heif"}
 )
 MAX_PIXELS = 2**28  # 805 MB of RGB; a file of a few kB may claim to be larger
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "GIF")  # not those that start other programs
 _OPENCV_PIXELS = 2**30  # its own limit
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -44,7 +51,6 @@ _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANS
 }
 _SIDES_EXCHANGED = range(5, 9)  # of the numbers above
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pillow; warnings, where they are errors
-_AGAIN = "copy it again from its origin"
 
 
 def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = MAX_PIXELS) -> Image:
@@ -65,7 +71,7 @@ def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = M
         (1200, 1600, 3)
     """
     data, name = _read_bytes(source)
-    pixels = _opencv_pixels(data)
+    pixels = opencv_pixels(data)
     _refuse_more(pixels, max_pixels, name)
     if 0 < pixels <= _OPENCV_PIXELS:
         return _decode_opencv(data, name, cv2.IMREAD_COLOR_RGB)
@@ -85,7 +91,7 @@ def read_pages(path: Path) -> tuple[int, ...]:
             pages = range(getattr(picture, "n_frames", 1))
             return tuple(page for page in pages if len(pages) == 1 or _is_whole(picture, page)) or (0,)
     except _DAMAGE as error:
-        raise InputError("not a picture, or damaged", path=path, remedy=_AGAIN) from error
+        raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
 
 
 def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
@@ -104,7 +110,7 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
         array([[  0, 128, 255]], dtype=uint8)
     """
     data, name = _read_bytes(source)
-    if _is_plain_grey_png(data):
+    if is_plain_grey_png(data):
         return _decode_opencv(data, name, cv2.IMREAD_GRAYSCALE)  # the same values in two thirds of the time
     return _decode_pillow(data, name, "L", 0, MAX_PIXELS)
 
@@ -122,9 +128,9 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_FORMATS) as picture:
             height, width = picture.height, picture.width
-            turned = _orientation(picture.info.get("exif", b"")) in _SIDES_EXCHANGED
+            turned = orientation(picture.info.get("exif", b"")) in _SIDES_EXCHANGED
     except _DAMAGE as error:
-        raise InputError("not a picture, or damaged", path=path, remedy=_AGAIN) from error
+        raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
     return (width, height) if turned else (height, width)
 
 
@@ -185,8 +191,8 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
         np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     strategy = zlib.Z_RLE if picture.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
     deflate = zlib.compressobj(1, memLevel=9, strategy=strategy)  # 9 needs 256 kB, and 5 % less time than 8
-    header = _png_header(height, width, grey=picture.ndim == 2)
-    return header + _png_chunk(b"IDAT", deflate.compress(filtered.data) + deflate.flush()) + _png_chunk(b"IEND")
+    header = png_header(height, width, grey=picture.ndim == 2)
+    return header + png_chunk(b"IDAT", deflate.compress(filtered.data) + deflate.flush()) + png_chunk(b"IEND")
 
 
 def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
@@ -221,7 +227,7 @@ class PngWriter:
         self._deflate = zlib.compressobj(4)
         self._missing = height
         self._width = width
-        file.write(_png_header(height, width, grey=True))
+        file.write(png_header(height, width, grey=True))
 
     def write(self, rows: npt.NDArray[np.uint8]) -> None:
         """Append rows, uint8 (rows, width); ValueError when they do not fit."""
@@ -240,19 +246,11 @@ class PngWriter:
         if self._missing:
             raise ValueError(f"{self._missing} rows were never written")
         self._data(self._deflate.flush())
-        self._file.write(_png_chunk(b"IEND"))
+        self._file.write(png_chunk(b"IEND"))
 
     def _data(self, compressed: bytes) -> None:
         if compressed:
-            self._file.write(_png_chunk(b"IDAT", compressed))
-
-
-def _png_header(height: int, width: int, *, grey: bool) -> bytes:
-    return _PNG + _png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0))
-
-
-def _png_chunk(kind: bytes, body: bytes = b"") -> bytes:
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))))
+            self._file.write(png_chunk(b"IDAT", compressed))
 
 
 def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
@@ -267,101 +265,9 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
         except ValueError as error:  # a zero byte in the name
             raise InputError(f"cannot be read: {error}", path=repr(name)) from error
     if not data:
-        raise InputError("the file is empty", path=name, remedy=_AGAIN)
-    _refuse_damaged(data, name)
+        raise InputError("the file is empty", path=name, remedy=AGAIN)
+    refuse_damaged(data, name)
     return data, name
-
-
-def _refuse_damaged(data: bytes, name: str) -> None:
-    # OpenCV fills what is missing of a JPEG with grey and says nothing to its caller; on other damaged files the
-    # libraries below print.
-    whole = True
-    if data.startswith(_JPEG):
-        whole = any(marker == 0xD9 for marker, _ in _jpeg_segments(data))
-    elif data.startswith(_PNG):
-        whole = _check_png(data, name)
-    elif data.startswith((b"II*\0", b"MM\0*")):
-        whole = _tiff_directory_ends(data) <= len(data)
-    if not whole:
-        raise InputError("the file is cut short", path=name, remedy=_AGAIN)
-
-
-def _check_png(data: bytes, name: str) -> bool:
-    """Tell whether the end chunk is there; InputError for a wrong checksum."""
-    kind = b""
-    for kind, start, stop in _png_chunks(data):
-        critical = not kind[0] & 0x20  # small letters mark what a reader can do without
-        if critical and zlib.crc32(memoryview(data)[start - 4 : stop]).to_bytes(4, "big") != data[stop : stop + 4]:
-            raise InputError("damaged: a checksum in it is wrong", path=name, remedy=_AGAIN)
-    return kind == b"IEND"
-
-
-def _tiff_directory_ends(data: bytes) -> int:
-    """Return where the first directory of a TIFF and the values it points to end."""
-    order = ">" if data.startswith(b"MM") else "<"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        end: int = start + 2 + 12 * count
-        for at in range(start + 2, end, 12):
-            _, kind, values, place = struct.unpack_from(f"{order}HHII", data, at)
-            size = values * _TIFF_SIZES.get(kind, 0)
-            end = max(end, place + size if size > 4 else 0)
-    except struct.error:
-        return len(data) + 1
-    return end
-
-
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and place of each segment to the end marker, as far as the file goes."""
-    at = 2
-    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield marker, at
-        if marker == 0xD9:
-            return
-        at += 2
-        if marker not in _BARE_MARKERS:
-            at += int.from_bytes(data[at : at + 2], "big")
-        if marker == 0xDA:  # compressed pixels up to the next marker
-            found = _END_OF_SCAN.search(data, at)
-            at = found.start() if found else len(data)
-
-
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # without a length behind them
-_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and stop of each chunk's body to the end chunk, as far as the file goes."""
-    at, kind = len(_PNG), b""
-    while kind != b"IEND" and at + 12 <= len(data):
-        kind, start = data[at + 4 : at + 8], at + 8
-        stop = start + int.from_bytes(data[at : at + 4], "big")
-        if stop + 4 > len(data):
-            return
-        yield kind, start, stop
-        at = stop + 4
-
-
-def _opencv_pixels(data: bytes) -> int:
-    """Return how many pixels a picture that OpenCV reads rightly claims to have; 0 for any other."""
-    if data.startswith(_JPEG):
-        frame = next((at for marker, at in _jpeg_segments(data) if marker in _FRAME_MARKERS), len(data))
-        height, width, components = struct.unpack(">HHB", data[frame + 5 : frame + 10].ljust(5, b"\0"))
-        return 0 if components == 4 else height * width  # CMYK and YCCK: OpenCV guesses the inversion
-    if data.startswith(_PNG):
-        see_through = data[25:26] in (b"\4", b"\6") or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
-        height, width = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
-        return 0 if see_through else height * width
-    return 0
 
 
 def _refuse_more(pixels: int, most: int, name: str) -> None:
@@ -375,18 +281,13 @@ def _is_whole(picture: PillowImage.Image, page: int) -> bool:
     return not int(getattr(picture, "tag_v2", {}).get(254, 0)) & _HALF_PICTURES
 
 
-def _is_plain_grey_png(data: bytes) -> bool:
-    eight_bits_of_grey = data.startswith(_PNG) and data[24:26] == b"\x08\0"
-    return eight_bits_of_grey and not any(kind in (b"tRNS", b"eXIf", b"acTL") for kind, _, _ in _png_chunks(data))
-
-
 def _decode_opencv(data: bytes, name: str, mode: int) -> npt.NDArray[np.uint8]:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error as error:
         raise InputError(f"cannot be decoded: {error.err}", path=name) from error
     if picture is None:
-        raise InputError("not a picture, or damaged", path=name, remedy=_AGAIN)
+        raise InputError("not a picture, or damaged", path=name, remedy=AGAIN)
     return picture  # type: ignore[return-value]
 
 
@@ -405,7 +306,7 @@ def _decode_pillow(data: bytes, name: str, mode: str, page: int, max_pixels: int
         raise InputError(f"it has no page {page}", path=name) from error
     except _DAMAGE as error:
         reason = "the file is cut short" if "truncated" in str(error) else "not a picture, or damaged"
-        raise InputError(reason, path=name, remedy=_AGAIN) from error
+        raise InputError(reason, path=name, remedy=AGAIN) from error
 
 
 def _register_heif(name: str) -> None:
@@ -446,23 +347,8 @@ _PILLOW_LIMIT = _PillowLimit()
 def _upright(picture: PillowImage.Image) -> PillowImage.Image:
     # Not ImageOps.exif_transpose: it copies, warns of damaged EXIF, and also believes XMP, which OpenCV does not read.
     picture.load()  # a TIFF turns itself here
-    turn = _TURNS.get(_orientation(picture.info.get("exif", b"")))
+    turn = _TURNS.get(orientation(picture.info.get("exif", b"")))
     return picture.transpose(PillowImage.Transpose[turn]) if turn else picture
-
-
-def _orientation(exif: bytes) -> int:
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = ">" if tiff.startswith(b"MM") else "<"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at)
-            if tag == 0x0112:
-                return int(value)
-    except struct.error:  # no EXIF, or a damaged one: as it lies
-        pass
-    return 1
 
 
 def _to_eight_bits(picture: PillowImage.Image, mode: str) -> PillowImage.Image:

@@ -15,6 +15,7 @@ FLOORS = {
     "config": 1,
     "files": 1,
     "html": 1,
+    "containers": 1,
     "images": 1.5,
     "tiles": 2,
     "metrics": 2,

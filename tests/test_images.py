@@ -173,7 +173,7 @@ def test_exif_orientation(orientation, kind, monkeypatch, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(data)
     assert read_size(path) == expected.shape[:2]
-    monkeypatch.setattr(images, "_opencv_pixels", lambda data: 0)
+    monkeypatch.setattr(images, "opencv_pixels", lambda data: 0)
     np.testing.assert_array_equal(read_image(data), expected)
 
 
@@ -194,7 +194,7 @@ def test_odd_exif_is_read_alike_by_both_decoders(exif, orientation, monkeypatch)
     data = encode(RAMP, "JPEG", exif=exif) if exif else encode(RAMP, "JPEG")
     stored = read_image(encode(RAMP, "JPEG"))
     np.testing.assert_array_equal(read_image(data), turned(stored, orientation))
-    monkeypatch.setattr(images, "_opencv_pixels", lambda data: 0)
+    monkeypatch.setattr(images, "opencv_pixels", lambda data: 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow itself warns of damaged EXIF
         np.testing.assert_array_equal(read_image(data), turned(stored, orientation))
@@ -484,7 +484,7 @@ def test_encode_png_is_no_larger_than_pillows():
 )
 def test_grey_pngs_are_read_as_pillow_does(data, monkeypatch):
     found = read_grey(data)
-    monkeypatch.setattr(images, "_is_plain_grey_png", lambda data: False)
+    monkeypatch.setattr(images, "is_plain_grey_png", lambda data: False)
     np.testing.assert_array_equal(found, read_grey(data))
 
 
