@@ -208,9 +208,9 @@ def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
     return file.getvalue()
 
 
-def write_mask(path: Path, mask: Mask) -> None:
+def write_mask(path: str | Path, mask: Mask) -> None:
     """Write a mask as a one-channel PNG of 0 and 255, in one step."""
-    replace_file(path, encode_png(mask.astype(np.uint8) * 255))
+    replace_file(Path(path), encode_png(mask.astype(np.uint8) * 255))
 
 
 class PngWriter:
