@@ -41,6 +41,7 @@ class Red:
     def __init__(self, *, digest="red", seconds=0.0):
         self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=64, stride=4)
         self.digest, self.memory, self.dtype = digest, TorchMemory(torch.device("cpu")), "float32"
+        self.place = "here"
         self.tiles, self.seconds = 0, seconds
 
     def __call__(self, tiles):

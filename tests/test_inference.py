@@ -61,6 +61,7 @@ class Red:
     def __init__(self, *, room=10**9, stride=4, tile=64):
         self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=tile, stride=stride)
         self.digest, self.memory, self.dtype = "red", TorchMemory(CPU), "float32"
+        self.place = "here"
         self.batches, self.room = [], room
 
     def __call__(self, tiles):
@@ -297,6 +298,27 @@ def test_out_of_memory_halves_the_batch_and_says_so():
     network.batches.clear()
     predictor.levels(image)
     assert max(network.batches) == 2  # remembered
+
+
+def test_the_batch_that_fitted_is_remembered_for_the_same_network_tile_and_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("CRACKTOOL_CACHE", str(tmp_path))
+    image, network = photo(200, 200), Red(room=3)
+    Predictor(network, tile=64).levels(image)
+    assert max(network.batches) > 3
+    again, other = Red(room=3), Red(room=3)
+    other.place = "another GPU"
+    assert np.array_equal(Predictor(again, tile=64).levels(image), image[..., 0])
+    assert max(again.batches) == 2
+    for unlike in (Predictor(other, tile=64), Predictor(Red(room=3), tile=48), Predictor(Red(), tile=64, batch_size=5)):
+        unlike.levels(image)
+        assert max(unlike.network.batches) > 3
+    for content in (b"no table", b"[]", b'{"red, tiles of 64 px, float32 on here": "x"}'):
+        (tmp_path / "batch_sizes.json").write_bytes(content)
+        fresh = Predictor(Red(room=3), tile=64)
+        fresh.levels(image)
+        assert len(fresh.warnings) > 0
+    monkeypatch.setenv("CRACKTOOL_CACHE", "/proc/nowhere")
+    assert np.array_equal(Predictor(Red(room=3), tile=64).levels(image), image[..., 0])
 
 
 def test_out_of_memory_for_one_tile_is_one_clear_line():

@@ -31,6 +31,7 @@ class Red:
     def __init__(self, scale=1):
         self.card = Card(model="red", mean=(0, 0, 0), std=(1, 1, 1), tile=64, stride=4, scale=scale)
         self.digest, self.memory, self.dtype = "red", MainMemory(), "float32"
+        self.place = "here"
         self.tiles = 0
 
     def __call__(self, tiles):

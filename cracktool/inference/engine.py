@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cracktool.errors import CrackError, UsageError
 from cracktool.images import Image, Mask
+from cracktool.inference.batch_sizes import remember_batch, remembered_batch
 from cracktool.inference.blend import RowBand
 from cracktool.inference.decode import TIMEOUT, decoded
 from cracktool.inference.events import Band, Broken, Event, Finished, Leaving, Opened, arrived
@@ -85,7 +86,7 @@ class Predictor:
         self.level = threshold_level(self.threshold)
         self.plan(1, 1)
         self._batch_size = batch_size
-        self._most = _MOST_TILES if batch_size is None else batch_size
+        self._most = batch_size or remembered_batch(self._place) or _MOST_TILES
         self.ahead = ahead
         self._timeout = timeout
         self._warnings: list[str] = []
@@ -258,7 +259,14 @@ class Predictor:
             raise UsageError(reason, remedy=f"try --tile {max(height, width) // 2}, or --device cpu")
         self._most = len(tiles) // 2
         self._warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
+        if self._batch_size is None:
+            remember_batch(self._place, self._most)
         self._memory.release()
+
+    @property
+    def _place(self) -> str:
+        network = self.network
+        return f"{network.card.model}, tiles of {self.tile} px, {network.dtype} on {network.place}"
 
     def _limit(self, shape: tuple[int, int]) -> int:
         if self._batch_size is not None:
