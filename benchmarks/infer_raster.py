@@ -4,8 +4,9 @@ Each photo is a process of its own, on the CPU. The last row is a photo of four 
 
     python benchmarks/infer_raster.py [--width 20000] [--heights 50000,200000] [--costs 1,10,100,1000] [--network conv]
 
-`conv` is a network of one convolution: what is measured is the code around a network. `default` are the weights that
-ship; a gigapixel takes them an hour on two cores.
+`conv` is a network of one convolution in ONNX Runtime, which runs the default weights too: what is measured is the code
+around a network. `conv-torch` is the same in PyTorch, whose libraries take more memory. `default` are the weights that
+ship, in PyTorch; a gigapixel takes them an hour on two cores.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from cracktool.card import METADATA_KEY, Card
 from cracktool.images import read_size
 from cracktool.inference import Done, Predictor, infer_folder, load_network
-from cracktool.inference.torch_network import TorchNetwork
-from cracktool.weights import Card, Checkpoint
+from cracktool.inference.network import Network
+from cracktool.inference.runtimes import OnnxNetwork
 
 MIB = 2**20
 BLOCK = 512
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=20_000)
     parser.add_argument("--heights", default="50000,200000", help="of the photos whose memory is measured")
     parser.add_argument("--costs", default="1,10,100,1000", help="megapixels of square photos whose time is measured")
-    parser.add_argument("--network", choices=["conv", "default"], default="conv")
+    parser.add_argument("--network", choices=["conv", "conv-torch", "default"], default="conv")
     parser.add_argument("--tile", default="auto", help="px, or auto")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -72,23 +73,58 @@ def run(height: int, width: int, options: argparse.Namespace) -> dict[str, float
 
 def measure(path: Path, kind: str, tile: str) -> dict[str, float]:
     """Run one photo; return the peak memory of this process in bytes and processor seconds."""
-    card = Card(model="conv", mean=(0.5,) * 3, std=(0.2,) * 3)
-    model = torch.nn.Conv2d(3, 1, 3, padding=1)
-    conv = TorchNetwork(Checkpoint(model, card, "none"), torch.device("cpu"))
-    network = conv if kind == "conv" else load_network(device="cpu", dtype="float32", engine="torch")
+    network = build(kind, path.parent)
     predictor = Predictor(network, tile=int(tile) if tile.isdecimal() else None)
     warm = make(path.with_name("warm.tif"), 600, 600)
     done = list(infer_folder(predictor, [warm], path.parent / "warm"))
     height, width = read_size(path)
-    times = max(1, round(20e6 / (height * width)))  # small photos more often, since a clock has a resolution
+    photos = [path]  # of a small one several, as in a folder of them
+    for number in range(1, round(50e6 / (height * width))):
+        photos.append(path.with_name(f"{number}.tif"))
+        photos[-1].hardlink_to(path)
     began = time.process_time()
-    for number in range(times):
-        done += infer_folder(predictor, [path], path.parent / f"masks{number}")
-    cost = (time.process_time() - began) / times
+    done += infer_folder(predictor, photos, path.parent / "masks")
+    cost = (time.process_time() - began) / len(photos)
     assert all(isinstance(each, Done) for each in done), done
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"peak": peak, "cost": cost}
+
+
+def build(kind: str, folder: Path) -> Network:
+    """Return the network of a name."""
+    card = Card(model="conv", mean=(0.5,) * 3, std=(0.2,) * 3)
+    if kind == "conv":
+        return OnnxNetwork(write_convolution(folder / "conv.onnx", card))
+    if kind == "default":
+        return load_network(device="cpu", dtype="float32", engine="torch")
+    import torch  # only where it is asked for: its libraries take memory
+
+    from cracktool.inference.torch_network import TorchNetwork
+    from cracktool.weights import Checkpoint
+
+    return TorchNetwork(Checkpoint(torch.nn.Conv2d(3, 1, 3, padding=1), card, "none"), torch.device("cpu"))
+
+
+def write_convolution(path: Path, card: Card) -> Path:
+    """Write a convolution of 3 x 3 with a sigmoid behind it as an ONNX file."""
+    import onnx
+
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    takes, gives = (
+        helper.make_tensor_value_info(name, floats, ["batch", channels, "height", "width"])
+        for name, channels in (("image", 3), ("probs", 1))
+    )
+    weight = np.random.default_rng(0).normal(0, 0.1, (1, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["logits"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["logits"], ["probs"]),
+    ]
+    graph = helper.make_graph(nodes, "conv", [takes], [gives], [onnx.numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    onnx.save(model, path)
+    return path
 
 
 def make(path: Path, height: int, width: int) -> Path:
