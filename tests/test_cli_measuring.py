@@ -57,6 +57,7 @@ def test_masks_that_are_there_are_measured(tmp_path):
         (("--format", "shp"), "there is no format 'shp'"),
         (("--measure", "-o", "-"), "measuring writes tables into a folder"),
         (("--masks", "photos", "--tta"), "--masks measures masks that are there"),
+        (("--masks", "photos", "--tile", "512"), "--masks measures masks that are there"),
     ],
 )
 def test_wrong_options_are_told_before_any_work(tmp_path, words, reason):

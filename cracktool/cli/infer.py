@@ -128,7 +128,7 @@ def infer(
     if measured and "-" in (out, *names):
         raise UsageError("measuring writes tables into a folder", remedy="name photos, and a folder with -o")
     if measured and masks:
-        given = (weights, model, batch_size, threshold, tta, probs, overlay, resume, dry_run)
+        given = (weights, model, tile_side(tile), batch_size, threshold, tta, probs, overlay, resume, dry_run)
         if any(each is not None and each is not False for each in given):
             raise UsageError("--masks measures masks that are there: no network runs, and no mask is written")
         with progress_bar(quiet, desc="measure", unit=" photos") as bar:
