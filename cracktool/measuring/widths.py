@@ -22,7 +22,7 @@ from cracktool.measuring.profiles import ProfileFit, fit_profiles
 
 _TILE = 1024  # px; points of a tile are sampled together
 _BATCH = 4096  # points measured together; their profiles are 3 MB
-_REACH = (11, 20)  # samples to either side, at least and at most; longer profiles have wider steps
+_REACH = (11, 14)  # samples to either side, at least and at most; longer profiles have wider steps
 _FLANK = 6.0  # px of background wanted on either side of the mask
 _TURNS = 2  # in which priors of cracks are learnt; a third changes nothing
 _SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
