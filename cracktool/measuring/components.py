@@ -120,12 +120,12 @@ def _shape(mask: Mask) -> tuple[int, int]:
 
 def _runs(band: Mask, top: int) -> Ints:
     """Return the runs of a band as rows (row, start, stop)."""
-    padded = np.zeros((band.shape[0], band.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = band
-    change = np.diff(padded, axis=1)
-    row, start = np.nonzero(change == 1)
-    _, stop = np.nonzero(change == -1)
-    return np.column_stack([row + top, start, stop]).astype(np.int64)
+    stride = band.shape[1] + 1  # background behind each row
+    padded = np.zeros(1 + band.shape[0] * stride, np.bool_)  # and before the first
+    padded[1:].reshape(-1, stride)[:, :-1] = band
+    change = np.flatnonzero(padded[1:] != padded[:-1])
+    row, start = np.divmod(change[::2], stride)
+    return np.column_stack([row + top, start, change[1::2] - row * stride]).astype(np.int64)
 
 
 def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> tuple[Ints, Ints]:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from cracktool.measuring.priors import Float32s, Priors
 
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
-_PASSES = ((4, 1.0), (4, 0.01))  # steps at most, and gain of one at which to stop; the noise is estimated after each
-_WARM = ((3, 0.01),)  # for fits that go on from others
+_PASSES = ((3, 1.0), (2, 0.05))  # steps at most, and gain of one at which to stop; the noise is estimated after each
+_WARM = ((2, 0.05),)  # for fits that go on from others
 _EDGE_STD = 0.05  # px of width: edges are ragged, and one profile meets them at one place
 _SLOW_NOISE = 0.8  # of the noise: texture as long as a blurred edge moves it as a whole, and leaves no residual
 _DAMPING = 0.001  # more of it shortens steps along the valley of r and w

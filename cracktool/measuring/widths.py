@@ -214,7 +214,7 @@ def _empty(count: int) -> Widths:
 
 def _by_tile(points: Floats) -> list[Ints]:
     """Return the numbers of the points of each tile."""
-    tile = points // _TILE
+    tile = np.maximum(points // _TILE, 0)  # tips reach half a pixel out of the picture
     order = np.lexsort((tile[:, 1], tile[:, 0]))
     return np.split(order, np.flatnonzero(np.any(np.diff(tile[order], axis=0), axis=1)) + 1)
 
