@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,11 +36,12 @@ def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]
         InputError: A file cannot be read.
         OutputError: There is no room for the maps.
     """
-    with tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) as folder:
-        crack = read_mask(mask) if not is_raster(mask)[0] else _pixels(mask, Path(folder, "mask"), np.bool_)
+    rasters = {path for path in (photo, mask) if path is not None and is_raster(path)[0]}
+    with tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) if rasters else nullcontext("") as folder:
+        crack = _pixels(mask, Path(folder, "mask"), np.bool_) if mask in rasters else read_mask(mask)
         if photo is None:
             yield None, crack
-        elif is_raster(photo)[0]:
+        elif photo in rasters:
             yield _pixels(photo, Path(folder, "photo"), np.uint8), crack
         else:
             yield read_image(photo), crack

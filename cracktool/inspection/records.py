@@ -19,7 +19,7 @@ from cracktool.errors import InputError
 from cracktool.files import replace_file
 from cracktool.inspection.positions import Position
 from cracktool.inspection.schema import CRACKS, PHOTOS, SCHEMA, Row, columns
-from cracktool.measuring import Crack, CrackLine, Measurements, Scale, Size, Verdict
+from cracktool.measuring import Crack, CrackLine, Measurements, Scale, Size
 from cracktool.measuring.georeference import GeoReference
 from cracktool.measuring.scale import scale_across
 
@@ -291,17 +291,21 @@ def _line(line: CrackLine, scale: Scale | None) -> LineRecord:
         low=_gappy(widths.low),
         high=_gappy(widths.high),
         mask_width=_list(widths.mask_width, 2),
-        verdict=[int(Verdict(code)) for code in widths.verdict],
+        verdict=widths.verdict.tolist(),
         mm_per_px=_list(scale_across(line.points, scale), 6) if scale else None,
     )
 
 
 def _list(values: npt.NDArray[Any], decimals: int) -> list[float]:
-    return [round(value, decimals) for value in values.astype(np.float64).tolist()]
+    rounded: list[float] = np.round(values.astype(np.float64), decimals).tolist()
+    return rounded
 
 
 def _gappy(values: npt.NDArray[Any]) -> Numbers:
-    return [round(value, 3) if math.isfinite(value) else None for value in values.astype(np.float64).tolist()]
+    found: Numbers = _list(values, 3)
+    for at in np.flatnonzero(~np.isfinite(values)).tolist():
+        found[at] = None
+    return found
 
 
 def _rounded(value: float, decimals: int = 3) -> float:

@@ -46,7 +46,7 @@ class Line:
     @property
     def typical(self) -> float:
         """Median of the half widths, px."""
-        return float(np.sort(self.half_width)[len(self.half_width) // 2])  # np.median takes ten times as long
+        return _median(self.half_width)
 
 
 def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) -> tuple[list[Line], dict[int, int]]:
@@ -72,10 +72,8 @@ def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) 
                 lines.append(Line(part, points, half_width, (nodes[0], nodes[1]), free))
     _reach_tips(lines, components)
     for line in lines:
-        even = resample(line.points, max(spacing, _APART * line.typical))
-        at = np.linspace(0, len(line.half_width) - 1, len(even))
-        line.half_width = np.interp(at, np.arange(len(line.half_width)), line.half_width)
-        line.points = even
+        line.points = resample(line.points, max(spacing, _APART * line.typical))
+        line.half_width = _spread_over(line.half_width, len(line.points))
     return lines, loops
 
 
@@ -89,14 +87,22 @@ def free_ends(lines: Iterable[Line]) -> tuple[Ends, list[tuple[Line, int]]]:
 
 def _smoothed(skeleton: Skeleton, branch: Branch) -> tuple[Floats, Floats]:
     """Return points at 1 px and half widths there, px of the photo."""
-    raw = skeleton.to_photo(branch.path)
-    points = resample(raw, 1.0)
-    at = np.linspace(0, len(raw) - 1, len(points))
-    half_width = np.interp(at, np.arange(len(raw)), branch.half_width)
-    sigma = max(_SMOOTHING * skeleton.factor, _SMOOTHING_SHARE * float(np.median(half_width)))
+    points = resample(skeleton.to_photo(branch.path), 1.0)
+    half_width = _spread_over(branch.half_width, len(points))
+    sigma = max(_SMOOTHING * skeleton.factor, _SMOOTHING_SHARE * _median(half_width))
     if branch.start == branch.end:
         points[-1] = points[0]  # bit for bit, which is how a closed line is known
     return smooth(points, sigma), half_width
+
+
+def _median(values: Floats) -> float:
+    """Return the upper median; `np.median` takes ten times as long."""
+    return float(np.sort(values)[len(values) // 2])
+
+
+def _spread_over(values: Floats, count: int) -> Floats:
+    """Return values along a line at so many places along it."""
+    return np.interp(np.arange(count) * ((len(values) - 1) / (count - 1)), np.arange(len(values)), values)
 
 
 def _outward(line: Line, side: int) -> Floats:

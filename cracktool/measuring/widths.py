@@ -12,7 +12,6 @@ from enum import IntEnum
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import map_coordinates
 
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Floats, Ints
@@ -242,20 +241,22 @@ def _sample_tile(
     photo: Image | None, mask: Mask, points: Floats, normals: Floats, offsets: Float32s
 ) -> tuple[Float32s, Float32s]:
     """Return shares of crack and grey levels (n, S) across points that lie near each other."""
-    centre = points[:, None] + offsets[..., None] * normals[:, None]  # (n, S, 2)
-    beside = normals[:, ::-1] * [1, -1]  # 1 px along the line
-    reach = offsets.max() + 10  # the filter below looks 8 px far
+    beside = normals[:, ::-1] * [1, -1]
+    reach = float(offsets.max()) + 10  # the filter below looks 8 px far
     low = np.maximum(np.floor(points.min(axis=0) - reach).astype(int), 0)
     high = np.ceil(points.max(axis=0) + reach).astype(int) + 1
     window = (slice(low[0], high[0]), slice(low[1], high[1]))
-    shifts = np.array([-1.0, 0.0, 1.0])[:, None, None, None] * beside[:, None]  # (3, n, 1, 2)
-    maps = (centre - low + shifts).astype(np.float32).reshape(3 * len(points), -1, 2)
-    shape = (3, *offsets.shape)
+    shifts = np.float32([-1, 0, 1])[:, None, None]  # px along the line
+    places = [  # y and x in the window, (3, n, S)
+        ((points[:, axis] - low[axis]).astype(np.float32)[:, None] + offsets * normal[:, None]) + shifts * along[:, None]
+        for axis, normal, along in zip((0, 1), normals.astype(np.float32).T, beside.astype(np.float32).T, strict=True)
+    ]
+    flat = [each.reshape(3 * len(points), -1) for each in places]
 
-    lines = cv2.remap(mask[window].astype(np.float32), maps[..., 1], maps[..., 0], cv2.INTER_LINEAR)
-    share = np.asarray(lines.reshape(shape).mean(axis=0), np.float32)
-    y, x = centre[..., 0], centre[..., 1]
-    share[(y < -0.5) | (x < -0.5) | (y > mask.shape[0] - 0.5) | (x > mask.shape[1] - 0.5)] = -1
+    lines = cv2.remap(mask[window].astype(np.float32), flat[1], flat[0], cv2.INTER_LINEAR)
+    share = np.asarray(lines.reshape(places[0].shape).mean(axis=0), np.float32)
+    for place, first, size in zip(places, low, mask.shape, strict=True):
+        share[(place[1] < -0.5 - first) | (place[1] > size - 0.5 - first)] = -1
     if photo is None:
         return share, np.zeros((len(points), 0), np.float32)
     piece = photo[window]
@@ -263,8 +264,40 @@ def _sample_tile(
     # A line through pixels meets them at all phases. Linear and cubic interpolation blur by the phase, which no one
     # blur can describe: 2 px come out as 2.2. Splines hardly do, once the photo is smooth enough not to ring.
     spline = cv2.sepFilter2D(grey, cv2.CV_32F, _SPLINE, _SPLINE, borderType=cv2.BORDER_REFLECT_101)
-    levels = map_coordinates(spline, maps.transpose(2, 0, 1), np.float32, order=3, prefilter=False, mode="mirror")
-    return share, np.asarray(levels.reshape(shape).mean(axis=0), np.float32)
+    return share, np.asarray(_spline_at(spline, *places).mean(axis=0), np.float32)
+
+
+def _spline_at(coefficients: Float32s, y: Float32s, x: Float32s) -> Float32s:
+    """Return a cubic spline at places within its picture; beyond its border it is that of the border.
+
+    `scipy.ndimage.map_coordinates` does the same in twice the time.
+    """
+    framed = cv2.copyMakeBorder(coefficients, 1, 2, 1, 2, cv2.BORDER_REFLECT_101)
+    place, weights = [], []
+    for value, size in zip((y, x), coefficients.shape, strict=True):
+        inside = np.clip(value, 0, size - 1)
+        whole = np.floor(inside)
+        place.append(whole.astype(np.intp))
+        weights.append(_spline_weights(inside - whole))
+    stride = framed.shape[1]
+    first = place[0] * stride + place[1]
+    levels = framed.ravel()
+    result = np.zeros(y.shape, np.float32)
+    for row, weight in enumerate(weights[0]):
+        across = [levels.take(first + (row * stride + column)) for column in range(4)]
+        for each, beside in zip(across, weights[1], strict=True):
+            each *= beside
+        result += weight * (across[0] + across[1] + across[2] + across[3])
+    return result
+
+
+def _spline_weights(part: Float32s) -> list[Float32s]:
+    """Return the weights of the four pixels around a place `part` of a pixel behind the second one (cubic B-spline)."""
+    rest = 1 - part
+    square, rest_square = part * part, rest * rest
+    third = np.float32(1 / 6)
+    inner = [np.float32(2 / 3) - each * (1 - other / 2) for each, other in ((square, part), (rest_square, rest))]
+    return [rest_square * rest * third, *inner, square * part * third]
 
 
 def _spline_filter() -> Float32s:
