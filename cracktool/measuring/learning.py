@@ -76,7 +76,8 @@ def learn_priors(
     good = fit.contrast > 3 * np.sqrt(prior.correlation)
     precision, placed = (np.zeros((len(cracks), *shape)) for shape in ((2, 2), (2,)))
     for result, said in zip((precision, placed), _said(fit, fitted), strict=True):
-        np.add.at(result, crack[good], said[good] / _SHARED)
+        for column in np.ndindex(*said.shape[1:]):
+            result[(..., *column)] = np.bincount(crack[good], said[(good, *column)], len(cracks)) / _SHARED
     before = np.diag([prior.blur[1] ** -2, prior.depth[1] ** -2])
     precision += before
     placed += before @ np.log([prior.blur[0], prior.depth[0]])
@@ -91,13 +92,14 @@ def learn_priors(
 
 def _said(fit: ProfileFit, prior: Priors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return what profiles say of (log blur, log depth) without their priors: precisions and precisions times means."""
-    posterior = np.empty((len(fit.depth), 2, 2))
-    posterior[:, 0, 0], posterior[:, 1, 1] = fit.blur_std**2, fit.depth_std**2
-    posterior[:, 0, 1] = posterior[:, 1, 0] = fit.blur_depth
-    precision = np.linalg.inv(posterior)
-    before = np.zeros_like(precision)
-    before[:, 0, 0], before[:, 1, 1] = prior.blur_std**-2, prior.depth_std**-2
+    blur, depth, both = (each.astype(np.float64) for each in (fit.blur_std**2, fit.depth_std**2, fit.blur_depth))
+    precision = np.empty((len(blur), 2, 2))
+    precision[:, 0, 0], precision[:, 1, 1], precision[:, 0, 1] = depth, blur, -both
+    precision[:, 1, 0] = -both
+    precision /= (blur * depth - both * both)[:, None, None]
     mean = np.log(np.column_stack([fit.blur, fit.depth]).astype(np.float64))
     centre = np.log(np.column_stack([prior.blur, prior.depth]).astype(np.float64))
-    placed = (precision @ mean[..., None] - before @ centre[..., None])[..., 0]
-    return np.asarray(precision - before, np.float64), np.asarray(placed, np.float64)
+    before = np.column_stack([prior.blur_std, prior.depth_std]).astype(np.float64) ** -2
+    placed = (precision * mean[:, None]).sum(axis=2) - before * centre
+    precision[:, [0, 1], [0, 1]] -= before
+    return precision, placed
