@@ -301,7 +301,8 @@ def _start(
     step = s[:, -1] - s[:, -2]
     flank = valid & (np.abs(s) > (expected / 2 + 1.5 * step)[:, None])
     flank[flank.sum(axis=1) < 4] = valid[flank.sum(axis=1) < 4]
-    background, spread = _middle(y, flank)
+    background = _median(y, flank)
+    spread = 1.48 * _median(np.abs(y - background[:, None]), flank)
     middle = valid & ~flank
     # Somewhat off the middle costs a little, so that of two dark lines the one in the middle is taken.
     dark = np.where(middle, background[:, None] - y - 0.5 * np.abs(s), 0)
@@ -318,14 +319,12 @@ def _start(
     return theta, np.maximum(spread, 3).astype(np.float32)
 
 
-def _middle(values: Float32s, chosen: npt.NDArray[np.bool_]) -> tuple[Float32s, Float32s]:
-    """Return upper median and standard deviation by quartiles of the chosen values of each row; 0 where none is."""
+def _median(values: Float32s, chosen: npt.NDArray[np.bool_]) -> Float32s:
+    """Return the upper median of the chosen values of each row; 0 where none is."""
     ordered = np.sort(np.where(chosen, values, np.float32(np.inf)), axis=1)
     count = chosen.sum(axis=1)
-    low, middle, high = (ordered[np.arange(len(values)), count * part // 4] for part in (1, 2, 3))
-    none = count == 0
-    low[none] = middle[none] = high[none] = 0
-    return middle, (high - low) / np.float32(1.35)
+    middle = ordered[np.arange(len(values)), count // 2]
+    return np.asarray(np.where(count > 0, middle, 0), np.float32)
 
 
 def _model(theta: Float32s, s: Float32s) -> Float32s:
