@@ -5,9 +5,12 @@ import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from measured import make_pair, photo_and_mask, save_photo
+
+from cracktool.images import write_mask
 
 
 def crack(*words, cwd):
@@ -48,10 +51,44 @@ def test_masks_that_are_there_are_measured(tmp_path):
     assert (tmp_path / "alone" / "points.csv").is_file()
 
 
+def test_scales_that_contradict_each_other_are_a_line_each_and_stop_no_other_photo(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    marked, geo = make_pair(tmp_path, "marked"), make_pair(tmp_path, "geo", suffix=".tif")
+    make_pair(tmp_path, "plain")
+    grey, _ = photo_and_mask()
+    frame = np.full((200, 320), 200, np.uint8)
+    marker = cv2.aruco.generateImageMarker(cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50), 0, 80)
+    frame[40:120, 220:300] = marker  # 0.25 mm per px where its side is 20 mm
+    frame[: grey.shape[0], : grey.shape[1]] = grey
+    save_photo(marked.photo, frame)
+    write_mask(marked.mask, np.pad(photo_and_mask()[1], [(0, 40), (0, 120)]))
+    layout = {"driver": "GTiff", "height": grey.shape[0], "width": grey.shape[1], "count": 1, "dtype": "uint8"}
+    corner = rasterio.Affine(0.001, 0, 4e5, 0, -0.001, 5e6)
+    with rasterio.open(geo.photo, "w", transform=corner, crs="EPSG:32632", **layout) as file:
+        file.write(grey, 1)
+    scales = ("--mm-per-px", "0.5", "--scale-from", "aruco:20")
+    result = crack("photos", "--masks", "masks", "-o", "out", *scales, "-q", cwd=tmp_path)
+    assert result.returncode == 1
+    note, *errors = result.stderr.splitlines()
+    assert note.startswith("crack: warning: photos/plain.png: no ArUco marker was found")
+    assert errors[0] == (
+        "crack: photos/geo.tif: the scales contradict each other: given says 0.5 mm per px, geotiff says 1 "
+        "(keep the right one)"
+    )
+    assert errors[1].startswith(
+        "crack: photos/marked.png: the scales contradict each other: given says 0.5 mm per px, "
+    )
+    assert len(errors) == 2
+    with (tmp_path / "out" / "cracks.csv").open(newline="") as file:
+        assert [row["photo"] for row in csv.DictReader(file)] == ["photos/plain.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("--mm-per-px", "0"), "a scale of 0 mm per px is not possible"),
+        (("--scale-from", "aruco:20", "--scale-from", "aruco:30"), "a marker's side is 20 mm or 30 mm, not both"),
+        (("--scale-from", "exif"), "the scale of exif needs the distance to the surface"),
         (("--distance", "x"), "a distance of nan mm is not possible"),
         (("--severity", "en1992"), "did you mean en1992-1-1?"),
         (("--format", "shp"), "there is no format 'shp'"),

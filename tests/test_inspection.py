@@ -271,6 +271,7 @@ def test_scales_that_fail_are_remarks_and_those_that_contradict_are_errors(tmp_p
         ({"mm_per_px": 0.1, "scale_std": 1.5}, "an uncertainty of 1.5"),
         ({"scale_from": ("aruco",)}, "needs the marker's side"),
         ({"scale_from": ("aruco:-3",)}, "needs the marker's side"),
+        ({"scale_from": ("aruco:20", "aruco:3cm")}, "a marker's side is 20 mm or 30 mm, not both"),
         ({"scale_from": ("ruler",)}, "no scale source 'ruler'"),
         ({"scale_from": ("exif",)}, "needs the distance"),
         ({"distance": float("nan")}, "a distance of nan"),

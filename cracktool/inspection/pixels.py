@@ -37,7 +37,11 @@ def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]
         OutputError: There is no room for the maps.
     """
     rasters = {path for path in (photo, mask) if path is not None and is_raster(path)[0]}
-    with tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) if rasters else nullcontext("") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True)
+        if rasters
+        else nullcontext("") as folder
+    ):
         crack = _pixels(mask, Path(folder, "mask"), np.bool_) if mask in rasters else read_mask(mask)
         if photo is None:
             yield None, crack

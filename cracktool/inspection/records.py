@@ -302,7 +302,7 @@ def _list(values: npt.NDArray[Any], decimals: int) -> list[float]:
 
 
 def _gappy(values: npt.NDArray[Any]) -> Numbers:
-    found: Numbers = _list(values, 3)
+    found: Numbers = [*_list(values, 3)]
     for at in np.flatnonzero(~np.isfinite(values)).tolist():
         found[at] = None
     return found

@@ -64,6 +64,11 @@ class InspectionOptions:
             given_scale(self.mm_per_px, self.scale_std or 0.0)
         for source in self.scale_from:
             _check_source(source)
+        sides = sorted({parse_length(side) for name, _, side in map(_parts, self.scale_from) if name == "aruco"})
+        if len(sides) > 1:
+            raise UsageError(
+                f"a marker's side is {sides[0]:g} mm or {sides[1]:g} mm, not both", remedy="keep the right one"
+            )
         if self.distance is not None and not (math.isfinite(self.distance) and self.distance > 0):
             raise UsageError(f"a distance of {self.distance:g} mm is not possible", remedy="it must be above 0")
         if "exif" in self.scale_from and self.distance is None:
@@ -158,11 +163,15 @@ def _scale(source: str, options: InspectionOptions, photo: Path | None, image: I
         return scale_from_exif(photo, options.distance or 0.0, distance_relative_std=std)
     if source == "geotiff":
         return scale_from_geotiff(photo)
-    return scale_from_aruco(image, parse_length(source.partition(":")[2]))
+    return scale_from_aruco(image, parse_length(_parts(source)[2]))
+
+
+def _parts(source: str) -> tuple[str, str, str]:
+    return source.partition(":")
 
 
 def _check_source(source: str) -> None:
-    name, colon, side = source.partition(":")
+    name, colon, side = _parts(source)
     if name == "aruco":
         if not colon or not parse_length(side) > 0:
             raise UsageError(f"the scale of {source!r} needs the marker's side", remedy="such as aruco:20 for 20 mm")

@@ -102,7 +102,8 @@ def _median(values: Floats) -> float:
 
 def _spread_over(values: Floats, count: int) -> Floats:
     """Return values along a line at so many places along it."""
-    return np.interp(np.arange(count) * ((len(values) - 1) / (count - 1)), np.arange(len(values)), values)
+    at = np.arange(count) * ((len(values) - 1) / (count - 1))
+    return np.asarray(np.interp(at, np.arange(len(values)), values), np.float64)
 
 
 def _outward(line: Line, side: int) -> Floats:

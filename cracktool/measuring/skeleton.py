@@ -113,7 +113,7 @@ def _fill_holes(crop: cv2.typing.MatLike) -> None:
     borders, levels = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not borders:
         return
-    holes = [borders[at] for at in np.flatnonzero(levels[0, :, 3] >= 0)]
+    holes = [borders[at] for at in np.flatnonzero(levels[0, :, 3] >= 0).tolist()]
     # Pixels inside of a border that runs through their neighbours: Pick's theorem.
     small = [border for border in holes if cv2.contourArea(border) - len(border) / 2 + 1 <= _HOLE]
     cv2.drawContours(crop, small, -1, 1, cv2.FILLED)
