@@ -13,7 +13,7 @@ from cracktool.measuring.profiles import ProfileFit
 
 _LEAST = 8  # profiles of one crack that are worth a prior of their own
 _DECIDED = 0.5  # of the prior's standard deviation of log depth
-_SHARED = 10.0  # profiles that count as one: neighbours share noise, and no crack is as even as the model has it
+_SHARED = 7.0  # profiles that count as one: neighbours share noise, and no crack is as even as the model has it
 _WITHIN = (0.15, 0.1)  # standard deviations of log blur and log depth along one crack, at least
 
 

@@ -20,7 +20,6 @@ from cracktool.measuring.profiles import ProfileFit, fit_profiles
 from cracktool.measuring.sampling import FLANK, SMOOTHING, Profiles, by_tile, sample
 
 _BATCH = 4096  # points measured together; their profiles are 3 MB
-_TURNS = 2  # in which priors of cracks are learnt; a third changes nothing
 _LEARN = 240  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
 _Z95 = 1.959964
@@ -155,22 +154,15 @@ def _learn(profiles: Profiles, prior: Prior, few: Ints, group: Ints, priors: Pri
     """
     section = _section(profiles)
     fitted = prior.repeated(len(few))
-    open_ = np.arange(len(few))
-    for turn in range(_TURNS):
-        fit = _fit(profiles[open_], section[open_], fitted[open_], known[few[open_]])
-        known[few[open_]] = fit
-        if not turn:
-            prior = learn_prior(fit, prior)
-            priors[:] = prior.repeated(len(group))
-        unsure = undecided(fit, prior, group[few[open_]])
-        fit, open_ = fit[unsure], open_[unsure]
-        if not len(open_):
-            break
-        cracks, learnt = learn_priors(fit, fitted[open_], prior, group[few[open_]])
-        for each, of in ((priors, group), (fitted, group[few])):
-            at = np.searchsorted(cracks, of).clip(max=len(cracks) - 1)
-            there = cracks[at] == of
-            each[there] = learnt[at[there]]
+    fit = known[few] = _fit(profiles, section, fitted, known[few])
+    prior = learn_prior(fit, prior)
+    priors[:] = prior.repeated(len(group))
+    unsure = undecided(fit, prior, group[few])
+    if unsure.any():
+        cracks, learnt = learn_priors(fit[unsure], fitted[np.flatnonzero(unsure)], prior, group[few[unsure]])
+        at = np.searchsorted(cracks, group).clip(max=len(cracks) - 1)
+        there = cracks[at] == group
+        priors[there] = learnt[at[there]]
     return prior
 
 
