@@ -53,7 +53,7 @@ _SIDES_EXCHANGED = range(5, 9)  # of the numbers above
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pillow; warnings, where they are errors
 
 
-def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = MAX_PIXELS, grey: bool = False) -> Image:
     """Read a picture as uint8 RGB (height, width, 3), turned upright as its EXIF orientation says.
 
     16-bit pictures keep their upper 8 bits, grey and palette become RGB, transparency is laid on white.
@@ -62,6 +62,7 @@ def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = M
         source: A file, or the bytes of one.
         page: Which picture of a file with several, such as a multi-page TIFF; one of `read_pages`.
         max_pixels: More are refused before they are decoded: a file of a few kB can claim to hold gigabytes.
+        grey: Read its brightness alone, (height, width): half the time of a JPEG.
 
     Raises:
         InputError: The file is missing, unreadable, empty, cut short, too large, or not a picture.
@@ -74,8 +75,8 @@ def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = M
     pixels = opencv_pixels(data)
     _refuse_more(pixels, max_pixels, name)
     if 0 < pixels <= _OPENCV_PIXELS:
-        return _decode_opencv(data, name, cv2.IMREAD_COLOR_RGB)
-    return _decode_pillow(data, name, "RGB", page, max_pixels)
+        return _decode_opencv(data, name, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB)
+    return _decode_pillow(data, name, "L" if grey else "RGB", page, max_pixels)
 
 
 def read_pages(path: Path) -> tuple[int, ...]:

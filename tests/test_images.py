@@ -177,6 +177,18 @@ def test_exif_orientation(orientation, kind, monkeypatch, tmp_path):
     np.testing.assert_array_equal(read_image(data), expected)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_grey_levels_are_those_of_the_colours(kind):
+    y, x = np.mgrid[:48, :64]
+    colours = np.stack([3 * x, 4 * y, 2 * x + y], axis=2).astype(np.uint8)
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # on its side
+    data = encode(colours, kind, exif=exif)
+    grey, expected = read_image(data, grey=True), cv2.cvtColor(read_image(data), cv2.COLOR_RGB2GRAY)
+    assert grey.shape == expected.shape
+    assert np.abs(grey.astype(int) - expected).max() <= 3
+
+
 @pytest.mark.parametrize(
     ("exif", "orientation"),
     [

@@ -28,7 +28,7 @@ CRACK = 128  # grey values from here on are crack, as in `read_mask`
 
 @contextmanager
 def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]]:
-    """Give a photo, uint8 (H, W, 3) or (H, W), and its mask, bool (H, W); those of large rasters as memory maps.
+    """Give the grey levels of a photo, uint8 (H, W), and its mask, bool (H, W); those of large rasters as memory maps.
 
     The maps lie in a temporary folder, a byte a pixel, and are gone afterwards.
 
@@ -37,18 +37,15 @@ def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]
         OutputError: There is no room for the maps.
     """
     rasters = {path for path in (photo, mask) if path is not None and is_raster(path)[0]}
-    with (
-        tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True)
-        if rasters
-        else nullcontext("") as folder
-    ):
+    room = tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) if rasters else nullcontext("")
+    with room as folder:
         crack = _pixels(mask, Path(folder, "mask"), np.bool_) if mask in rasters else read_mask(mask)
         if photo is None:
             yield None, crack
         elif photo in rasters:
             yield _pixels(photo, Path(folder, "photo"), np.uint8), crack
         else:
-            yield read_image(photo), crack
+            yield read_image(photo, grey=True), crack
 
 
 def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:
