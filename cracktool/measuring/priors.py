@@ -27,7 +27,7 @@ class Prior:
         correlation: How many neighbouring samples share one noise: texture is not white.
     """
 
-    depth: tuple[float, float] = (0.85, 0.165)
+    depth: tuple[float, float] = (0.845, 0.165)
     blur: tuple[float, float] = (0.8, 0.4)
     correlation: float = 2.0
 
