@@ -37,17 +37,20 @@ WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 BLURS = (0.0, 0.5, 1.0, 2.0)
 LINES = {"straight": straight(110), "sinusoid": sinusoid(10, 60, 110), "arc": arc(40, 150)}
 DRAWN = 48
-DEPTH_ORDER = np.random.default_rng(0).permutation(DRAWN)  # evenly over the normal distribution, at any angle
+SEED = 1000  # of the first photo: other noise, depths and angles than those that the intervals were calibrated on
+DEPTH_ORDER = np.random.default_rng(SEED).permutation(DRAWN)  # evenly over the normal distribution, at any angle
 RULER_STEP = 0.05  # mm between the marks of the rulers that true widths were read with
 
 
 def drawn_row(name: str, width: float, blur: float) -> dict[str, float | str]:
     """Measure one line at 12 angles and 48 depths."""
     errors, covered, mask_errors, lengths, points = [], [], [], [], 0
-    for seed in range(DRAWN):
-        depth = 0.85 * np.exp(0.2 * ndtri((DEPTH_ORDER[seed] + 0.5) / DRAWN))
+    for number in range(DRAWN):
+        depth = 0.85 * np.exp(0.2 * ndtri((DEPTH_ORDER[number] + 0.5) / DRAWN))
         look = Look(blur=blur, depth=min(depth, 1.0), texture=2.0)
-        photo, mask, length = draw(turned(LINES[name], 15 * (seed % 12), 75.3), width, (150, 150), look, seed)
+        photo, mask, length = draw(
+            turned(LINES[name], 15 * (number % 12) + 4, 75.3), width, (150, 150), look, SEED + number
+        )
         (crack,) = measure(photo, mask).cracks
         lengths.append(crack.px.length / length - 1)
         for line in crack.lines:
