@@ -24,19 +24,21 @@ from pathlib import Path
 from typing import Any
 
 from commands import crack, train
+from default_weights import VALIDATED
 
 from cracktool.images import read_mask
-from cracktool.manifest import Entry, read_manifest
+from cracktool.manifest import read_manifest
+from cracktool.registry import default_weights
 
 SETS = {"crack500": 30, "deepcrack": 20, "canal": 12, "sut": 8, "masonry": 7, "ceramic": 4, "walls": 4, "patches": 10}
-VALIDATED = ("crack500", "deepcrack", "canal")
 FIXED = [
     *("--recipe", "default", "--lr", "1e-3", "--set", "warmup_steps=20", "--set", "ema=0.98", "--set", "select=last"),
     *("--set", "val_images=1", "--set", "workers=0", "--epochs", "4", "--batch-size", "8"),
 ]
-SIZES = {"parts": ["--size", "160", "--set", "epoch_samples=500"], "networks": ["--size", "128"]}
-SIZES["networks"] += ["--set", "epoch_samples=250"]
-SHIPPED = Path(__file__).parents[1] / "weights" / "crack-small.safetensors"
+SIZES = {
+    "parts": ["--size", "160", "--set", "epoch_samples=500"],
+    "networks": ["--size", "128", "--set", "epoch_samples=250"],
+}
 NETWORKS = {
     "unet_regnetx_002": [],
     "unet_resnet101": ["--model", "unet_resnet101", "--set", "model_args={}"],
@@ -81,7 +83,7 @@ def parts(clean: Path, photos: Path | None) -> dict[str, list[str]]:
         "loss + skeleton recall": ["--loss", "bce+dice+0.5*skeleton_recall"],
         "loss bce + Lovász": ["--loss", "bce+lovasz"],
         "loss Boundary Combo": ["--loss", "boundary_combo"],
-        "distilled from the weights that ship": ["--teacher", str(SHIPPED), "--set", "distil=1"],
+        "distilled from the weights that ship": ["--teacher", str(default_weights()), "--set", "distil=1"],
         "also from photos without masks": ["--unlabelled", str(photos)],
     }
     if photos is None:
@@ -105,16 +107,11 @@ def crack_free(data: Path, split: str, out: Path) -> Path:
     folder = out / f"clean_{split}"
     folder.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(data / "patches").split(split)
-    for entry in (each for each in manifest.entries if shows_none(each)):
+    for entry in (each for each in manifest.entries if each.label == "uncracked"):
         target = folder / Path(entry.image).name
         if not target.exists():
             shutil.copy(manifest.image_path(entry), target)
     return folder
-
-
-def shows_none(entry: Entry) -> bool:
-    """Tell whether a photo is known to be without crack."""
-    return entry.label == "uncracked"
 
 
 def scored(data: Path, out: Path, rows: Sequence[str]) -> dict[str, Any]:
