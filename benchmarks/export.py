@@ -1,5 +1,8 @@
 """Every network in every format: bytes, difference to PyTorch, and time per tile relative to PyTorch in the same run.
 
+Times are seconds of the processor, so that a busy machine tells the same; run it with OMP_NUM_THREADS=1, for threads
+that wait for each other take them too.
+
     python benchmarks/export.py ROWS.jsonl [NAME...]
 
 Without names, the weights that ship and all of `crack train --list-models`, the light ones first; networks without
@@ -15,6 +18,7 @@ import json
 import math
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from itertools import product
@@ -145,7 +149,7 @@ def prove(form: str, path: Path, limits: Limits, reference: Network, expected: l
     """Return bytes, differences and time of a file; the time is taken in turn with PyTorch's."""
     network = open_file(path)
     logits, pixels = measure_differences(form, network, expected, limits)
-    times = measure_times({"torch": reference, "file": network}, SIDE // reference.card.scale)
+    times = measure_times({"torch": reference, "file": network}, SIDE // reference.card.scale, time.process_time)
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     return {
         "bytes": sum(file.stat().st_size for file in files),
