@@ -345,6 +345,19 @@ def test_network_in_bfloat16_is_close_and_leaves_the_weights_alone():
     assert not model.training
 
 
+def test_on_a_cpu_bfloat16_is_the_format_of_the_weights_too(monkeypatch):
+    seen = []
+    forward = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: seen.append(x.dtype) or forward(self, x))
+    network = load_network(device="cpu", dtype="bfloat16", engine="torch")
+    seen.clear()  # folding tried itself out
+    probs = network(torch.from_numpy(photo(64, 64)[None]))
+    assert set(seen) == {torch.bfloat16}
+    assert probs.dtype == torch.float32
+    exact = load_network(device="cpu", dtype="float32", engine="torch")(torch.from_numpy(photo(64, 64)[None]))
+    assert 0 < (probs - exact).abs().max() < 0.05
+
+
 def onnx_file(path, convolution, metadata):
     onnx = pytest.importorskip("onnx")
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT

@@ -130,7 +130,7 @@ class TorchNetwork:
     Args:
         checkpoint: Its model is taken over: moved to the device, set to evaluation, laid out channels last.
         device: Where to run.
-        dtype: Number format of convolutions and products; the rest stays float32 (autocast).
+        dtype: Number format of convolutions and products; the rest stays in that of the weights (autocast).
         place: Where it runs, for the user.
 
     Example:
@@ -150,14 +150,15 @@ class TorchNetwork:
         self.memory: Memory = TorchMemory(device)
         self._dtype = dtype
         self._model = move(checkpoint.model.eval(), device)
+        self._weights_dtype = next(self._model.parameters()).dtype
         self._scale, self._shift = (torch.tensor(value, device=device) for value in self.card.normalisation())
 
     @torch.inference_mode()
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return probabilities float32 (B, h, w) of RGB tiles uint8 (B, h, w, 3)."""
         x = tiles.permute(0, 3, 1, 2).float()  # (B, 3, h, w), channels last by its strides
-        x = x.mul_(self._scale).add_(self._shift)
-        with torch.autocast(tiles.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+        x = x.mul_(self._scale).add_(self._shift).to(self._weights_dtype)
+        with torch.autocast(tiles.device.type, dtype=self._dtype, enabled=self._dtype != self._weights_dtype):
             logits = self._model(x)
         probs: Tensor = logits[:, 0].float().sigmoid()
         return probs
