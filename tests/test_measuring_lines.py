@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 from skimage.morphology import skeletonize
 
 from cracktool.measuring import skeleton as skeleton_module
-from cracktool.measuring.components import find_components
+from cracktool.measuring.components import find_components, lowest_linked
 from cracktool.measuring.graph import trace_graphs
 from cracktool.measuring.instances import Ends, Kind, facing_ends, group_parts, main_way, name_kind
 from cracktool.measuring.polylines import length, orientation, resample, smooth, tangents
@@ -46,6 +48,19 @@ def test_parts_are_those_of_a_label_image():
         at = np.argwhere(expected == number + 1)
         assert components.boxes[number].tolist() == [*at.min(axis=0), *(at.max(axis=0) + 1)]
         assert components.anchors[number].tolist() == at[0].tolist()
+
+
+@pytest.mark.parametrize("links", [0, 150, 400])
+def test_linked_nodes_have_the_name_of_their_lowest(links):
+    one, two = np.random.default_rng(links).integers(0, 300, (2, links))
+    _, label = connected_components(coo_array((np.ones(links), (one, two)), shape=(300, 300)), directed=False)
+    _, first = np.unique(label, return_index=True)
+    assert lowest_linked(300, one, two).tolist() == first[label].tolist()
+
+
+def test_a_long_chain_has_one_name():
+    order = np.random.default_rng(0).permutation(10_000)
+    assert not lowest_linked(10_000, order[1:], order[:-1]).any()
 
 
 def test_places_without_a_part():
@@ -234,6 +249,16 @@ def test_ends_that_do_not_face_each_other(other):
 def test_an_end_is_bridged_once_to_the_nearest():
     three = ends((0, 0, 0, 1, 0), (0, 9, 0, -1, 1), (0.5, 5, 0, -1, 2))
     assert facing_ends(three, reach=20) == [(0, 2)]
+
+
+def test_pairs_are_the_nearest_of_many():
+    # Ends in couples, each pointing at the other, spread over more rows than are looked at together.
+    rng = np.random.default_rng(0)
+    left = np.column_stack([np.arange(3000) * 7.0, rng.uniform(0, 90, 3000)])[rng.permutation(3000)]
+    points = np.concatenate([left, left + np.array([0, 5])])
+    outward = np.repeat([[0.0, 1.0], [0.0, -1.0]], 3000, axis=0)
+    found = facing_ends(Ends(points, outward, np.arange(6000)), reach=6)
+    assert {tuple(sorted(pair)) for pair in found} == {(number, number + 3000) for number in range(3000)}
 
 
 def test_groups_follow_the_bridges():

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cracktool.images import Mask
 
@@ -101,21 +99,40 @@ def find_components(mask: Mask) -> Components:
         [2, 1]
     """
     bands = [_runs(mask[top : top + _BAND], top) for top in range(0, mask.shape[0], _BAND)]
-    runs = np.concatenate(bands) if bands else np.zeros((0, 3), np.int64)
+    runs = np.concatenate([np.zeros((0, 3), np.int64), *bands])
     row, start, stop = runs.T
-    above, below = _touching(row, start, stop, mask.shape[1])
-    graph = coo_array((np.ones(len(above), np.bool_), (above, below)), shape=(len(row), len(row)))
-    if not len(row):
-        return Components(_shape(mask), row, start, stop, row, 0)
-    count, label = connected_components(graph, directed=False)
-    _, first = np.unique(label, return_index=True)
-    order = np.empty(count, np.int64)
-    order[np.argsort(first)] = np.arange(count)
-    return Components(_shape(mask), row, start, stop, order[label], int(count))
+    first, part = np.unique(lowest_linked(len(row), *_touching(row, start, stop, mask.shape[1])), return_inverse=True)
+    return Components((int(mask.shape[0]), int(mask.shape[1])), row, start, stop, part, len(first))
 
 
-def _shape(mask: Mask) -> tuple[int, int]:
-    return int(mask.shape[0]), int(mask.shape[1])
+def lowest_linked(count: int, one: Ints, two: Ints) -> Ints:
+    """Return for each of the nodes 0 to `count` - 1 the lowest that links connect it with, directly or over others.
+
+    Every round hands the lower name over each link and then over whole chains of names, so a few rounds do. What SciPy
+    has for it takes 0.5 s to import.
+
+    Args:
+        count: How many nodes there are.
+        one: Node at one end of each link, (L,).
+        two: Node at the other end, (L,).
+
+    Example:
+        >>> lowest_linked(5, np.array([4, 1]), np.array([2, 4])).tolist()
+        [0, 1, 1, 3, 1]
+    """
+    lowest = np.arange(count)
+    while True:
+        here, there = lowest[one], lowest[two]
+        apart = here != there
+        if not apart.any():
+            return lowest
+        one, two, here, there = one[apart], two[apart], here[apart], there[apart]
+        np.minimum.at(lowest, np.maximum(here, there), np.minimum(here, there))
+        while True:
+            further = lowest[lowest]
+            if np.array_equal(further, lowest):
+                break
+            lowest = further
 
 
 def _runs(band: Mask, top: int) -> Ints:

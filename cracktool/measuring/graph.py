@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from cracktool.measuring.components import Floats, Ints
+from cracktool.measuring.components import Floats, Ints, lowest_linked
 from cracktool.measuring.skeleton import Skeleton
 
 _AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # half of the eight neighbours, those beside and below first
@@ -143,9 +141,8 @@ def _walk(skeleton: Skeleton) -> list[tuple[int, Branch]]:
     degree = np.bincount(np.concatenate([one, two]), minlength=count)
     crossing = degree > 2
     inner = crossing[one] & crossing[two]
-    graph = coo_array((np.ones(int(inner.sum())), (one[inner], two[inner])), shape=(count, count))
-    _, cluster = connected_components(graph, directed=False)
-    size = np.bincount(cluster, minlength=1)
+    cluster = lowest_linked(count, one[inner], two[inner])
+    size = np.maximum(np.bincount(cluster), 1)
     place = np.column_stack([np.bincount(cluster, axis) for axis in pixels.T]) / size[:, None]
     steps: list[list[int]] = [[] for _ in range(count)]
     for a, b in zip(one[~inner].tolist(), two[~inner].tolist(), strict=True):

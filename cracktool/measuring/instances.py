@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from cracktool.measuring.components import Floats, Ints
 from cracktool.measuring.graph import connected
@@ -40,6 +39,7 @@ class Kind(StrEnum):
 
 _ALONG = 20.0  # degrees from the reference that still count as along it
 _MAIN_SHARE = 0.8
+_TOGETHER = 1024  # ends compared with those of the rows below them at a time; bounds the memory
 _ROUND = 2.0  # times its width: a shorter crack has no direction
 
 
@@ -99,8 +99,8 @@ def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[
     """
     if reach <= 0 or len(ends.points) < 2:
         return []
-    pairs = cKDTree(ends.points).query_pairs(reach, output_type="ndarray")
-    one, two = pairs[ends.part[pairs[:, 0]] != ends.part[pairs[:, 1]]].T
+    one, two = _near(ends.points, reach)
+    one, two = np.array([one, two])[:, ends.part[one] != ends.part[two]]
     gap = ends.points[two] - ends.points[one]
     distance = np.hypot(gap[:, 0], gap[:, 1])
     # Ends that touch or overlap by a pixel have no direction between them: they must point against each other then.
@@ -121,6 +121,23 @@ def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[
         used |= {a, b}
         linked.add(parts)
     return chosen
+
+
+def _near(points: Floats, reach: float) -> tuple[Ints, Ints]:
+    """Return the pairs of points that are at most `reach` apart: sorted by y, only those of near rows are compared."""
+    order = np.argsort(points[:, 0], kind="stable")
+    y, x = points[order].T
+    behind = np.searchsorted(y, y + reach, "right")
+    found = [(order[:0], order[:0])]
+    for first in range(0, len(y), _TOGETHER):
+        at = np.arange(first, min(first + _TOGETHER, len(y)))
+        count = behind[at] - at - 1
+        one = np.repeat(at, count)
+        two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+        near = np.hypot(y[one] - y[two], x[one] - x[two]) <= reach
+        found.append((order[one[near]], order[two[near]]))
+    one, two = (np.concatenate(each) for each in zip(*found, strict=True))
+    return one, two
 
 
 def group_parts(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.morphology import skeletonize
 
 from cracktool.images import Mask
 from cracktool.measuring.components import Components, Floats, Ints
@@ -106,6 +105,8 @@ def _places(mask: Mask) -> Ints:
 
 
 def _skeletonize(mask: Mask) -> Mask:
+    from skimage.morphology import skeletonize  # 0.5 s, while the first photo is in the network
+
     return np.asarray(skeletonize(mask), np.bool_)  # type: ignore[no-untyped-call]
 
 
