@@ -32,6 +32,17 @@ class Choice:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """Number format for the weights of a network that is only run: bfloat16 on a CPU, else float32.
+
+        What autocast leaves in float32 gains nothing on a CPU that its conversions to and fro do not take.
+        """
+        import torch
+
+        pure = self.device.type == "cpu" and self.dtype == torch.bfloat16
+        return torch.bfloat16 if pure else torch.float32
+
     def autocast(self) -> torch.autocast:
         """Return a context in which the heavy operations use the number format."""
         import torch

@@ -6,7 +6,6 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
-from skimage.morphology import skeletonize
 
 from cracktool.measuring import skeleton as skeleton_module
 from cracktool.measuring.components import find_components, lowest_linked
@@ -14,6 +13,7 @@ from cracktool.measuring.graph import trace_graphs
 from cracktool.measuring.instances import Ends, Kind, facing_ends, group_parts, main_way, name_kind
 from cracktool.measuring.polylines import length, orientation, resample, smooth, tangents
 from cracktool.measuring.skeleton import thin
+from cracktool.measuring.thinning import thin_pixels
 
 
 def scribble(seed, shape=(300, 420), count=12, thickness=7):
@@ -86,6 +86,44 @@ def test_a_shrunk_part_keeps_its_hairlines():
     assert cells.all()
 
 
+def thinned_pixel_by_pixel(mask):
+    """Guo and Hall's algorithm A1 as their paper states it, on all pixels in every turn."""
+    pixels = np.pad(mask, 1)
+    still = turn = 0
+    while still < 2:
+        gone = []
+        for y, x in np.argwhere(pixels):
+            p2, p3, p4 = pixels[y - 1, x], pixels[y - 1, x + 1], pixels[y, x + 1]
+            p5, p6, p7 = pixels[y + 1, x + 1], pixels[y + 1, x], pixels[y + 1, x - 1]
+            p8, p9 = pixels[y, x - 1], pixels[y - 1, x - 1]
+            ways = sum((not a and (b or c)) for a, b, c in ((p2, p3, p4), (p4, p5, p6), (p6, p7, p8), (p8, p9, p2)))
+            one = sum((p9 or p2, p3 or p4, p5 or p6, p7 or p8))
+            two = sum((p2 or p3, p4 or p5, p6 or p7, p8 or p9))
+            barred = ((p6 or p7 or not p9) and p8) if turn else ((p2 or p3 or not p5) and p4)
+            if ways == 1 and 2 <= min(one, two) <= 3 and not barred:
+                gone.append((y, x))
+        for place in gone:
+            pixels[place] = False
+        turn, still = 1 - turn, 0 if gone else still + 1
+    return pixels[1:-1, 1:-1]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_thinning_follows_its_paper_and_keeps_what_hangs_together(share):
+    mask = np.random.default_rng(0).random((40, 53)) < share
+    line = thin_pixels(mask)
+    assert np.array_equal(line, thinned_pixel_by_pixel(mask))
+    assert label(line, connectivity=2).max() == label(mask, connectivity=2).max()
+    assert label(~np.pad(line, 1), connectivity=1).max() == label(~np.pad(mask, 1), connectivity=1).max()
+
+
+def test_thinning_leaves_lines_and_makes_a_diagonal_of_two_pixels_one():
+    line = np.eye(20, dtype=bool)
+    assert np.array_equal(thin_pixels(line), line)
+    assert thin_pixels(line | np.eye(20, k=1, dtype=bool)).sum() == 20
+    assert not thin_pixels(np.zeros((3, 4), bool)).any()
+
+
 def test_tiles_give_the_skeleton_of_the_whole(monkeypatch):
     mask = scribble(1)
     monkeypatch.setattr(skeleton_module, "_TILE", 64)
@@ -96,8 +134,7 @@ def test_tiles_give_the_skeleton_of_the_whole(monkeypatch):
     found[tuple(skeleton.pixels.T)] = True
     filled = mask.copy().astype(np.uint8)
     skeleton_module._fill_holes(filled)
-    expected = skeletonize(np.pad(filled > 0, 1))[1:-1, 1:-1]
-    assert np.array_equal(found, expected)
+    assert np.array_equal(found, thin_pixels(filled > 0))
 
 
 def test_pinholes_make_no_loops():

@@ -111,8 +111,6 @@ def _load_exported(path: Path, engine: str, device: str, dtype: str) -> Network:
 
 
 def _load_torch(weights: str | Path | None, model: str | None, device: str, dtype: str, hint: str) -> Network:
-    import torch
-
     from cracktool.device import choose_device
     from cracktool.inference.folding import fold_norms
     from cracktool.inference.torch_network import TorchNetwork
@@ -120,9 +118,6 @@ def _load_torch(weights: str | Path | None, model: str | None, device: str, dtyp
 
     choice = choose_device(device, dtype)
     checkpoint = load_weights(weights, model=model)
-    folded = fold_norms(checkpoint.model, checkpoint.card.stride)
-    if choice.device.type == "cpu" and choice.dtype == torch.bfloat16:
-        # Weights too: what autocast leaves in float32 gains nothing that its conversions do not take on a CPU.
-        folded = folded.to(torch.bfloat16)
+    folded = fold_norms(checkpoint.model, checkpoint.card.stride).to(choice.weights_dtype)
     place = "; ".join(filter(None, (choice.reason, hint)))
     return TorchNetwork(replace(checkpoint, model=folded), choice.device, choice.dtype, place)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cracktool.images import Mask
 from cracktool.measuring.components import Components, Floats, Ints
+from cracktool.measuring.thinning import thin_pixels
 
 _TILE = 1024
 _HALO = 128  # px; thinning moves news by at most two px a round, and a half width of 48 takes about 48 rounds
@@ -46,8 +47,7 @@ class Skeleton:
 def thin(mask: Mask, components: Components, keep: Mask) -> list[Skeleton]:
     """Return the skeleton of the kept parts: one of all usual parts together, one more for each very wide part.
 
-    Zhang and Suen's thinning (1984) of tiles with a halo that is wider than a change can travel, so that the result
-    is that of the whole mask.
+    Tiles are thinned with a halo that is wider than a change can travel, so that the result is that of the whole mask.
 
     Args:
         mask: bool (H, W), True on crack; a memory map will do.
@@ -92,7 +92,7 @@ def _thin_tile(mask: Mask, top: int, left: int) -> tuple[Ints, Floats, Ints]:
         widest, where = np.unique(labels[core], return_index=True)
         too_wide = np.argwhere(core)[where] + first
         crop[np.isin(labels, widest)] = 0
-    pixels = _places(_skeletonize(crop.view(np.bool_)))
+    pixels = _places(thin_pixels(crop.view(np.bool_)))
     half_width = distance[pixels[:, 0], pixels[:, 1]] - 0.5  # from the pixel's centre to the edge of the crack
     pixels = pixels + first
     inside = ((pixels >= [top, left]) & (pixels < [top + _TILE, left + _TILE])).all(axis=1)
@@ -102,12 +102,6 @@ def _thin_tile(mask: Mask, top: int, left: int) -> tuple[Ints, Floats, Ints]:
 def _places(mask: Mask) -> Ints:
     """Return the pixels (N, 2) of a mask: `np.argwhere`, which takes ten times as long."""
     return np.column_stack(np.divmod(np.flatnonzero(mask), mask.shape[1]))
-
-
-def _skeletonize(mask: Mask) -> Mask:
-    from skimage.morphology import skeletonize  # 0.5 s, while the first photo is in the network
-
-    return np.asarray(skeletonize(mask), np.bool_)  # type: ignore[no-untyped-call]
 
 
 def _fill_holes(crop: cv2.typing.MatLike) -> None:
@@ -137,6 +131,6 @@ def _thin_coarse(components: Components, part: int) -> Skeleton:
         factor *= 2
     _fill_holes(cells)
     distance = _distance(cells)
-    pixels = _places(_skeletonize(cells.view(np.bool_)))
+    pixels = _places(thin_pixels(cells.view(np.bool_)))
     half_width = (distance[pixels[:, 0], pixels[:, 1]].astype(np.float64) - 0.5) * factor
     return Skeleton(pixels - 1, half_width, np.full(len(pixels), part), factor, (top, left))
