@@ -5,7 +5,7 @@
 DATA holds the prepared sets of default_weights.py. TABLE is one of:
 
     parts      the small U-Net that ships, its recipe with one part changed at a time, 2,000 samples of 160 px each
-    networks   that U-Net, a U-Net over ResNet-101 and the U-Net of khanhha, 1,000 samples of 128 px each
+    networks   that U-Net, a U-Net over ResNet-101 and the U-Net of khanhha, 2,000 samples of 128 px each
 
 All start from random weights, learn from as many samples in as many steps, and keep the last weights. Scores are crack
 IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing; differences from the first
@@ -37,12 +37,12 @@ FIXED = [
 ]
 SIZES = {
     "parts": ["--size", "160", "--set", "epoch_samples=500"],
-    "networks": ["--size", "128", "--set", "epoch_samples=250"],
+    "networks": ["--size", "128", "--set", "epoch_samples=500"],
 }
 NETWORKS = {
     "unet_regnetx_002": [],
-    "unet_resnet101": ["--model", "unet_resnet101", "--set", "model_args={}"],
-    "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16", "--set", "model_args={}"],
+    "unet_resnet101": ["--model", "unet_resnet101"],
+    "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16"],
 }
 
 

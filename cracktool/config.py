@@ -315,6 +315,8 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
 def resolve(layers: Sequence[Mapping[str, Any]], assignments: Sequence[str] = ()) -> TrainConfig:
     """Merge settings into one configuration; later layers win, assignments win over all.
 
+    Arguments of a network go with its name: a layer that names another one leaves those below behind.
+
     Args:
         layers: Nested settings by name, such as a recipe and the options of the command line.
         assignments: Texts ``key=value``, the key dotted for nested settings: ``augment.blur=0.2``.
@@ -328,6 +330,8 @@ def resolve(layers: Sequence[Mapping[str, Any]], assignments: Sequence[str] = ()
     """
     merged: dict[str, Any] = {}
     for layer in [*layers, *map(_parse_assignment, assignments)]:
+        if "model" in layer and layer["model"] != merged.get("model"):
+            merged.pop("model_args", None)  # they are those of the network that is named below
         merged = _merge(merged, layer)
     if "model" not in merged:
         raise UsageError("no model is named", remedy="add --model NAME, such as unet_resnet34")

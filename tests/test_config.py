@@ -29,6 +29,15 @@ def test_precedence():
     assert recipe["augment"] == {"blur": 0.1, "noise": 0.1}  # layers are not changed
 
 
+def test_arguments_of_a_network_go_with_its_name():
+    recipe = MODEL | {"model_args": {"max_stride": 16}, "lr": 1.0}
+    assert resolve([recipe, {"model": "unet_resnet18"}]).model_args == {"max_stride": 16}
+    assert resolve([recipe, {"model": "unet_resnet101"}]).model_args == {}
+    assert resolve([recipe, {"model": "unet_resnet101"}]).lr == 1.0
+    other = resolve([recipe], ["model=unet_resnet34", "model_args.max_stride=8"])
+    assert other.model_args == {"max_stride": 8}
+
+
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [
