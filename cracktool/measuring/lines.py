@@ -19,10 +19,10 @@ from cracktool.measuring.skeleton import Skeleton, thin
 
 _SMOOTHING = 2.0  # px: takes the staircase out of a line of any direction
 _SMOOTHING_SHARE = 0.35  # of the half width: the skeleton of a wide crack follows its ragged edges
-_BLUNT = 0.6  # half width over distance from the tip: towards a corner it grows by 0.7, along a wedge by less
+_BLUNT = 0.65  # half width over distance from the tip: towards a corner it grows by 0.7, along a wedge by less
 _APART = 0.35  # half widths; nearer points of a wide crack tell nothing new
 _HAIR_HALF = 1.5  # px of half width below which a mask is a staircase rather than a band
-_HAIRLINE = 2.5  # px; shorter cuts would leave more to a straight guess than the skeleton is wrong by
+_HAIRLINE = 1.5  # px; shorter cuts would leave more to a straight guess than the skeleton is wrong by
 
 
 @dataclass(eq=False)
@@ -107,10 +107,13 @@ def _spread_over(values: Floats, count: int) -> Floats:
 
 
 def _outward(line: Line, side: int) -> Floats:
-    """Return the unit vector that leads on beyond a tip, from a stretch as long as the crack is wide."""
+    """Return the unit vector that leads on beyond a tip, from a stretch half as long as the crack is wide.
+
+    On a bend a longer one would lead aside.
+    """
     tip = line.points[-side]
     step = length(line.points) / (len(line.points) - 1)
-    back = max(1, round(max(5.0, 2 * line.typical) / max(step, 1e-9)))
+    back = max(1, round(max(5.0, line.typical) / max(step, 1e-9)))
     inner = line.points[min(back, len(line.points) - 1) if side == 0 else max(-1 - back, -len(line.points))]
     along = tip - inner
     norm = float(np.hypot(*along))
@@ -118,7 +121,7 @@ def _outward(line: Line, side: int) -> Floats:
 
 
 def _trim(line: Line) -> None:
-    """Cut from free ends what is no longer than the crack is wide there: about 1.7 half widths.
+    """Cut from free ends what is no longer than the crack is wide there: about 1.5 half widths.
 
     The skeleton of a blunt tip runs into one corner or two, of a pointed one straight into the tip.
     """
