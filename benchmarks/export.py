@@ -3,10 +3,10 @@
 Times are seconds of the processor, so that a busy machine tells the same; run it with OMP_NUM_THREADS=1, for threads
 that wait for each other take them too.
 
-    python benchmarks/export.py ROWS.jsonl [NAME...]
+    python benchmarks/export.py ROWS.jsonl [NAME or WEIGHTS...]
 
-Without names, the weights that ship and all of `crack train --list-models`, the light ones first; networks without
-weights that ship have random ones. First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of
+Without names, the weights that ship and all of `crack train --list-models`, the light ones first; a name stands for
+random weights. Those of CrackFormer give nothing but the rounding of float32: name a run folder that has learnt a bit. First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of
 torch.export. What is finished is in ROWS.jsonl and not done again, so the run can be stopped and continued. Prints the
 table of all rows, and one JSON line.
 """
@@ -65,7 +65,8 @@ def main() -> None:
     rows = Path(sys.argv[1])
     names = sys.argv[2:] or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
     for source, name in product(("onnx", "pt2"), names):
-        if (name, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:
+        model = load_weights(name).card.model if Path(name).exists() else name
+        if (model, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:
             print(name, source, file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(name, source, Path(folder))
@@ -81,8 +82,8 @@ def read_rows(path: Path) -> list[Row]:
 
 def make_checkpoint(name: str) -> Checkpoint:
     """Return a network; random weights are spread, so that half of the pixels are crack and a wrong graph shows."""
-    if name == SHIPPED:
-        return load_weights()
+    if name == SHIPPED or Path(name).exists():
+        return load_weights(None if name == SHIPPED else name)
     torch.manual_seed(0)
     model = build_model(name).eval()
     mean, std = model_statistics(name)
@@ -136,12 +137,13 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
     reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
     expected = list(run_photos(reference))
     rows: list[Row] = []
+    model = name if name == SHIPPED else checkpoint.card.model
     try:
         for form, path, limits in make_files(checkpoint, source, folder):
-            rows.append({"model": name, "format": form} | prove(form, path, limits, reference, expected))
+            rows.append({"model": model, "format": form} | prove(form, path, limits, reference, expected))
     except CrackError as error:
         form = f"after {rows[-1]['format']}" if rows else source
-        rows.append({"model": name, "format": form, "error": str(error)})
+        rows.append({"model": model, "format": form, "error": str(error)})
     return rows
 
 
