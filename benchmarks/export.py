@@ -6,9 +6,9 @@ that wait for each other take them too.
     python benchmarks/export.py ROWS.jsonl [NAME or WEIGHTS...]
 
 Without names, the weights that ship and all of `crack train --list-models`, the light ones first; a name stands for
-random weights. Those of CrackFormer give nothing but the rounding of float32: name a run folder that has learnt a bit. First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of
-torch.export. What is finished is in ROWS.jsonl and not done again, so the run can be stopped and continued. Prints the
-table of all rows, and one JSON line.
+random weights. Those of CrackFormer give nothing but the rounding of float32: name a run folder that has learnt a bit.
+First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of torch.export. What is finished is in
+ROWS.jsonl and not done again, so the run can be stopped and continued. Prints the table of all rows, and one JSON line.
 """
 
 from __future__ import annotations
