@@ -3,12 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
 from cracktool.measuring import skeleton as skeleton_module
-from cracktool.measuring.components import find_components, lowest_linked
+from cracktool.measuring.components import find_components
 from cracktool.measuring.graph import trace_graphs
 from cracktool.measuring.instances import Ends, Kind, facing_ends, group_parts, main_way, name_kind
 from cracktool.measuring.polylines import length, orientation, resample, smooth, tangents
@@ -48,19 +46,6 @@ def test_parts_are_those_of_a_label_image():
         at = np.argwhere(expected == number + 1)
         assert components.boxes[number].tolist() == [*at.min(axis=0), *(at.max(axis=0) + 1)]
         assert components.anchors[number].tolist() == at[0].tolist()
-
-
-@pytest.mark.parametrize("links", [0, 150, 400])
-def test_linked_nodes_have_the_name_of_their_lowest(links):
-    one, two = np.random.default_rng(links).integers(0, 300, (2, links))
-    _, label = connected_components(coo_array((np.ones(links), (one, two)), shape=(300, 300)), directed=False)
-    _, first = np.unique(label, return_index=True)
-    assert lowest_linked(300, one, two).tolist() == first[label].tolist()
-
-
-def test_a_long_chain_has_one_name():
-    order = np.random.default_rng(0).permutation(10_000)
-    assert not lowest_linked(10_000, order[1:], order[:-1]).any()
 
 
 def test_places_without_a_part():

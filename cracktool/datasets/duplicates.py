@@ -68,24 +68,3 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
             if first < second and float(thumbnails[first] @ thumbnails[second]) >= _MIN_CORRELATION:
                 pairs.append((first, second))
     return pairs
-
-
-def connected(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Return for each of `count` positions the smallest position that a chain of pairs links it to.
-
-    Example:
-        >>> connected(4, [(0, 2), (2, 3)])
-        [0, 1, 0, 0]
-    """
-    root = list(range(count))
-
-    def find(position: int) -> int:
-        while root[position] != position:
-            root[position] = root[root[position]]
-            position = root[position]
-        return position
-
-    for first, second in pairs:
-        low, high = sorted((find(first), find(second)))
-        root[high] = low
-    return [find(position) for position in range(count)]

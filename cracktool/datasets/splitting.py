@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import chain, count, pairwise
 
-from cracktool.datasets.duplicates import connected
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
+from cracktool.linking import lowest_linked
 from cracktool.manifest import Split, origin
 
 
@@ -87,7 +87,7 @@ def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[b
         copies: Pairs of positions that show the same.
     """
     worth = [("train", "val", "test").index(item.split or "train") for item in items]
-    root = connected(len(items), [*copies, *equal_pairs(_photos(items))])
+    root = lowest_linked(len(items), [*copies, *equal_pairs(_photos(items))]).tolist()
     best: defaultdict[int, int] = defaultdict(int)
     for each, value in zip(root, worth, strict=True):
         best[each] = max(best[each], value)
@@ -176,7 +176,7 @@ def _blocks(items: Sequence[RawItem], pool: Sequence[int], copies: Sequence[tupl
     links = [(place[first], place[second]) for first, second in copies if first in place and second in place]
     links += equal_pairs([items[position].group for position in pool])
     blocks: defaultdict[int, list[int]] = defaultdict(list)
-    for index, root in enumerate(connected(len(pool), links)):
+    for index, root in enumerate(lowest_linked(len(pool), links).tolist()):
         blocks[root].append(pool[index])
     return list(blocks.values())
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.images import Mask
+from cracktool.linking import lowest_linked
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -101,38 +102,8 @@ def find_components(mask: Mask) -> Components:
     bands = [_runs(mask[top : top + _BAND], top) for top in range(0, mask.shape[0], _BAND)]
     runs = np.concatenate([np.zeros((0, 3), np.int64), *bands])
     row, start, stop = runs.T
-    first, part = np.unique(lowest_linked(len(row), *_touching(row, start, stop, mask.shape[1])), return_inverse=True)
+    first, part = np.unique(lowest_linked(len(row), _touching(row, start, stop, mask.shape[1])), return_inverse=True)
     return Components((int(mask.shape[0]), int(mask.shape[1])), row, start, stop, part, len(first))
-
-
-def lowest_linked(count: int, one: Ints, two: Ints) -> Ints:
-    """Return for each of the nodes 0 to `count` - 1 the lowest that links connect it with, directly or over others.
-
-    Every round hands the lower name over each link and then over whole chains of names, so a few rounds do. What SciPy
-    has for it takes 0.5 s to import.
-
-    Args:
-        count: How many nodes there are.
-        one: Node at one end of each link, (L,).
-        two: Node at the other end, (L,).
-
-    Example:
-        >>> lowest_linked(5, np.array([4, 1]), np.array([2, 4])).tolist()
-        [0, 1, 1, 3, 1]
-    """
-    lowest = np.arange(count)
-    while True:
-        here, there = lowest[one], lowest[two]
-        apart = here != there
-        if not apart.any():
-            return lowest
-        one, two, here, there = one[apart], two[apart], here[apart], there[apart]
-        np.minimum.at(lowest, np.maximum(here, there), np.minimum(here, there))
-        while True:
-            further = lowest[lowest]
-            if np.array_equal(further, lowest):
-                break
-            lowest = further
 
 
 def _runs(band: Mask, top: int) -> Ints:
@@ -145,8 +116,8 @@ def _runs(band: Mask, top: int) -> Ints:
     return np.column_stack([row + top, start, change[1::2] - row * stride]).astype(np.int64)
 
 
-def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> tuple[Ints, Ints]:
-    """Return the pairs of runs of neighbouring rows that touch, corners included."""
+def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> Ints:
+    """Return the pairs (L, 2) of runs of neighbouring rows that touch, corners included."""
     stride = width + 3
     begins, ends = row * stride + start, row * stride + stop
     # In the next row: from the first run that ends at or behind my start to the last that starts at or before my stop.
@@ -155,4 +126,4 @@ def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> tuple[Ints, Int
     count = np.maximum(last - first, 0)
     above = np.repeat(np.arange(len(row)), count)
     offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return above, np.repeat(first, count) + offset
+    return np.column_stack([above, np.repeat(first, count) + offset])

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cracktool.measuring.components import Floats, Ints, lowest_linked
+from cracktool.linking import lowest_linked
+from cracktool.measuring.components import Floats, Ints
 from cracktool.measuring.skeleton import Skeleton
 
 _AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # half of the eight neighbours, those beside and below first
@@ -66,31 +67,9 @@ class Graph:
     @property
     def loops(self) -> int:
         """Independent closed ways: branches - nodes + pieces (Euler)."""
-        links = [(branch.start, branch.end) for branch in self.branches]
-        return len(links) - len(self.degree) + len(connected(self.degree, links))
-
-
-def connected(nodes: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the nodes as groups that links connect, in the order of their first nodes.
-
-    Example:
-        >>> connected([0, 1, 2, 3], [(3, 1)])
-        [[0], [1, 3], [2]]
-    """
-    leader = {node: node for node in nodes}
-
-    def lead(node: int) -> int:
-        while leader[node] != node:
-            leader[node] = leader[leader[node]]
-            node = leader[node]
-        return node
-
-    for one, two in links:
-        leader[lead(one)] = lead(two)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for node in leader:
-        groups[lead(node)].append(node)
-    return list(groups.values())
+        nodes, link = np.unique([(branch.start, branch.end) for branch in self.branches], return_inverse=True)
+        pieces = np.unique(lowest_linked(len(nodes), link))
+        return len(self.branches) - len(nodes) + len(pieces)
 
 
 def trace_graphs(skeleton: Skeleton) -> dict[int, Graph]:
@@ -141,7 +120,7 @@ def _walk(skeleton: Skeleton) -> list[tuple[int, Branch]]:
     degree = np.bincount(np.concatenate([one, two]), minlength=count)
     crossing = degree > 2
     inner = crossing[one] & crossing[two]
-    cluster = lowest_linked(count, one[inner], two[inner])
+    cluster = lowest_linked(count, np.column_stack([one[inner], two[inner]]))
     size = np.maximum(np.bincount(cluster), 1)
     place = np.column_stack([np.bincount(cluster, axis) for axis in pixels.T]) / size[:, None]
     steps: list[list[int]] = [[] for _ in range(count)]

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from cracktool.linking import lowest_linked
 from cracktool.measuring.components import Floats, Ints
-from cracktool.measuring.graph import connected
 
 
 class Kind(StrEnum):
@@ -142,7 +142,10 @@ def _near(points: Floats, reach: float) -> tuple[Ints, Ints]:
 
 def group_parts(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the parts 0 to `count` - 1 as groups that `pairs` of parts connect, in the order of their lowest part."""
-    return connected(range(count), pairs)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for part, lowest in enumerate(lowest_linked(count, pairs).tolist()):
+        groups[lowest].append(part)
+    return list(groups.values())
 
 
 def main_way(edges: Sequence[tuple[int, int, float]]) -> tuple[float, int, int]:
