@@ -90,6 +90,18 @@ def test_the_table_sorts(shown):
     assert EVIL + ".png" in names
 
 
+def test_rows_scroll_below_the_head_of_the_table(shown):
+    shown.set_viewport_size({"width": 1200, "height": 300})
+    under_the_head = """() => {
+        const head = document.querySelector("thead"), interval = document.querySelector("#rows td small");
+        document.body.style.paddingBottom = "900px";
+        window.scrollTo(0, interval.getBoundingClientRect().top + window.scrollY - head.offsetHeight / 2);
+        const { x, y, width, height } = interval.getBoundingClientRect();
+        return document.elementFromPoint(x + width / 2, y + height / 2).closest("thead") !== null;
+    }"""
+    assert shown.evaluate(under_the_head)
+
+
 def test_single_readings_rank_behind_widths_that_are_borne_out(browser, report):
     record = report.parent / "wide.cracks.json"
     before = record.read_text()
