@@ -118,6 +118,44 @@ def test_padding_is_repetition_of_the_border_and_cropping(name):
         assert torch.equal(model(aligned), model.forward_padded(aligned))
 
 
+def test_views_are_averaged_at_the_size_of_the_input():
+    model = filled(build_model("unet_regnetx_002", views=[1, 2])).eval()
+    once = build_model("unet_regnetx_002").eval()
+    once.load_state_dict(model.state_dict())
+    x = picture(33, 65)
+    with torch.no_grad():
+        enlarged = nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+        expected = (once(x) + nn.functional.avg_pool2d(once(enlarged), 2)) / 2
+        assert expected.shape == (1, 1, 33, 65)
+        assert torch.allclose(model(x), expected, atol=1e-6)
+        assert (expected - once(x)).abs().max() > 1e-3
+
+
+def test_views_of_auxiliary_outputs():
+    class Two(PaddedModel):
+        def forward_padded(self, x):
+            return x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
+
+    model = Two(4)
+    model.views = (1, 3)
+    x = torch.full((1, 3, 5, 6), 2.0)
+    assert [out.unique().item() for out in model(x)] == [2.0, 2.0]
+    assert [out.shape for out in model(x)] == [(1, 1, 5, 6)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "message"),
+    [
+        ("unet_resnet18", [], "views is .*, expected whole numbers from 1"),
+        ("unet_resnet18", [1, 1.5], "views is .1, 1.5., expected whole numbers from 1"),
+        ("csbsr_pspnet", [1, 2], "csbsr_pspnet enlarges by itself .leave views out"),
+    ],
+)
+def test_views_that_do_not_fit(name, views, message):
+    with torch.device("meta"), pytest.raises(UsageError, match=message):
+        build_model(name, views=views)
+
+
 def test_a_family_must_say_how():
     with pytest.raises(NotImplementedError, match="PaddedModel must define forward_padded"):
         PaddedModel(8)(picture(8, 8))

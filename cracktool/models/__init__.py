@@ -5,7 +5,7 @@ A new architecture is one file and one line of `FAMILIES` or `SYSTEMS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,12 +109,13 @@ LISTED = tuple(SYSTEMS) + tuple(
 """The names shown to a user who asks for examples; every one of them is tested."""
 
 
-def build_model(name: str, *, pretrained: bool = False, **arguments: Any) -> PaddedModel:
+def build_model(name: str, *, pretrained: bool = False, views: Sequence[int] = (1,), **arguments: Any) -> PaddedModel:
     """Build a network by its name.
 
     Args:
         name: A name of `SYSTEMS`, or FAMILY_ENCODER such as ``unet_resnet101`` or ``pspnet_convnext_tiny``.
         pretrained: Load the encoder's ImageNet weights through timm.
+        views: How many times enlarged it looks at its input, whole numbers; see `PaddedModel`.
         arguments: Keyword arguments of the network's class, such as ``max_stride``.
 
     Raises:
@@ -125,13 +126,20 @@ def build_model(name: str, *, pretrained: bool = False, **arguments: Any) -> Pad
         >>> build_model("unet_resnet18").stride
         32
     """
+    if not views or not all(isinstance(times, int) and times > 0 for times in views):
+        raise UsageError(f"views is {list(views)}, expected whole numbers from 1")
     try:
         if name in SYSTEMS:
-            return SYSTEMS[name].build(pretrained=pretrained, **arguments)
-        family, encoder = _parse_name(name)
-        return FAMILIES[family](encoder, pretrained=pretrained, **arguments)
+            model = SYSTEMS[name].build(pretrained=pretrained, **arguments)
+        else:
+            family, encoder = _parse_name(name)
+            model = FAMILIES[family](encoder, pretrained=pretrained, **arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the arguments {arguments} do not fit {name}: {error}") from error
+    if model.scale > 1 and tuple(views) != (1,):
+        raise UsageError(f"{name} enlarges by itself", remedy="leave views out")
+    model.views = tuple(views)
+    return model
 
 
 def model_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
