@@ -70,9 +70,10 @@ class Card:
         """Side in px of the largest tiles that a result does not suffer from: twice `tile`.
 
         Networks that pool or attend over all they see keep to the side that they were trained with, and so do those
-        that enlarge, which need much memory.
+        that enlarge what comes out or goes in, which need much memory.
         """
-        keeps = self.scale > 1 or any(name in self.model for name in _GLOBAL)
+        enlarges = self.scale > 1 or "views" in self.model_args
+        keeps = enlarges or any(name in self.model for name in _GLOBAL)
         return self.tile if keeps else 2 * self.tile
 
     def normalisation(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -5,8 +5,8 @@ Reads and writes checkpoints; runs nothing. Inference never guesses preprocessin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -95,6 +95,22 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
         ) from error
     load_tensors(network, tensors, path=path)
     return Checkpoint(network.eval(), card, file_digest(path))
+
+
+def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
+    """Return the same weights in a network that looks at its input so many times enlarged; see `PaddedModel`.
+
+    Raises:
+        UsageError: These are no views, or the network enlarges by itself.
+
+    Example:
+        >>> with_views(load_weights(), [1, 2]).card.model_args["views"]
+        [1, 2]
+    """
+    card = replace(checkpoint.card, model_args={**checkpoint.card.model_args, "views": list(views)})
+    network = build_model(card.model, **card.model_args)
+    network.load_state_dict(checkpoint.model.state_dict())
+    return Checkpoint(network.eval(), card, checkpoint.digest)
 
 
 def _check_model(expected: str | None, found: str, path: Path) -> None:

@@ -35,7 +35,7 @@ from cracktool.inference import Predictor, load_network
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.models import build_model, model_statistics
 from cracktool.models.padding import PaddedModel
-from cracktool.weights import Checkpoint, load_weights, read_weights
+from cracktool.weights import Checkpoint, load_weights, read_weights, with_views
 
 onnx = pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
 
@@ -614,17 +614,22 @@ def test_existing_file_is_refused_unless_overwrite(tiny, no_translation, tmp_pat
     assert export_model(tiny, path, ExportOptions(overwrite=True)).size == path.stat().st_size > 4
 
 
+def crack(monkeypatch, *arguments):
+    from cracktool.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["crack", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code
+
+
 def test_the_command_reports_and_names_the_next(tiny, no_translation, photos, tmp_path, monkeypatch, capsys):
     from cracktool import weights
-    from cracktool.cli import main
 
     monkeypatch.setattr(weights, "load_weights", lambda spec, model: tiny)
     out = tmp_path / "a b.onnx"
     for options in ([], ["--int8", "--calibrate", str(photos), "--overwrite", "--quiet"]):
-        monkeypatch.setattr(sys, "argv", ["crack", "export", "-o", str(out), *options])
-        with pytest.raises(SystemExit) as left:
-            main()
-        assert left.value.code in (0, None)
+        assert not crack(monkeypatch, "export", "-o", out, *options)
         printed = capsys.readouterr()
         assert printed.out == f"{out}\n"
         if not options:
@@ -635,6 +640,28 @@ def test_the_command_reports_and_names_the_next(tiny, no_translation, photos, tm
             assert f"next: crack infer photos/ -o masks/ --weights '{out}'" in printed.err
     assert printed.err.startswith("8 bits cost ")  # even so
     assert "against float32's own masks of 3 photos" in printed.err
+
+
+def test_views_go_into_the_weights(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "fine.safetensors"
+    assert not crack(monkeypatch, "export", "--views", "1,2", "-o", out, "-q")
+    fine, plain = load_weights(out), load_weights()
+    assert fine.card.model_args == plain.card.model_args | {"views": [1, 2]}
+    assert fine.card.largest_tile == plain.card.tile  # its second look has four times the pixels
+    x = picture(64, 96)
+    with torch.no_grad():
+        twice = nn.functional.avg_pool2d(plain.model(nn.functional.interpolate(x, scale_factor=2, mode="bilinear")), 2)
+        assert torch.allclose(fine.model(x), (plain.model(x) + twice) / 2, atol=1e-5)
+    for wrong, line in (("1;2", "--views '1;2' cannot be read"), ("0", "views is [0], expected whole numbers from 1")):
+        assert crack(monkeypatch, "export", "--views", wrong, "-o", tmp_path / "other.onnx") == 2
+        assert line in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["fine.safetensors"]
+
+
+@pytest.mark.slow
+def test_views_in_onnx(tmp_path):
+    fine = with_views(checkpoint("unet_regnetx_002"), [1, 2])
+    assert export_model(fine, tmp_path / "fine.onnx").difference < 1e-3
 
 
 @pytest.mark.slow

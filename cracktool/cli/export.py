@@ -11,6 +11,7 @@ import typer
 
 from cracktool.cli.options import Debug, Model, Quiet, Weights
 from cracktool.cli.screen import print_data, print_table, tell
+from cracktool.errors import UsageError
 
 if TYPE_CHECKING:
     from cracktool.export import Exported
@@ -31,6 +32,10 @@ def export(
     embed_sigmoid: Annotated[
         bool, typer.Option("--embed-sigmoid/--no-embed-sigmoid", help="Give probabilities, or logits.")
     ] = True,
+    views: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Look at photos so many times enlarged: 1,2 finds thinner cracks, slowly."),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights of 16 bits: half the file.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Compute in 8 bits; says what that costs in crack IoU.")] = False,
     calibrate: Annotated[
@@ -49,7 +54,7 @@ def export(
     Example: crack export -o crack.onnx
     """
     from cracktool.export import ExportOptions, choose_format, export_hub, export_model, export_safetensors
-    from cracktool.weights import load_weights
+    from cracktool.weights import load_weights, with_views
 
     kind = choose_format(out, format_)
     options = ExportOptions(
@@ -57,6 +62,8 @@ def export(
         calibrate=calibrate, overwrite=overwrite,
     )  # fmt: skip
     checkpoint = load_weights(weights, model=model)
+    if views is not None:
+        checkpoint = with_views(checkpoint, _whole_numbers(views))
     if kind in ("safetensors", "hf"):
         options.refuse_all(kind)
         card = (export_hub if kind == "hf" else export_safetensors)(checkpoint, out, overwrite=overwrite)
@@ -72,6 +79,15 @@ def export(
         for line in (*said, f"next: crack infer photos/ -o masks/ --weights {shlex.quote(str(out))}"):
             tell(line)
     print_data(out)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"--views {text!r} cannot be read", remedy="write whole numbers, such as --views 1,2"
+        ) from error
 
 
 def _said(exported: Exported, kind: str) -> list[str]:
