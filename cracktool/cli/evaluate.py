@@ -89,12 +89,15 @@ def evaluate(
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
     from cracktool.evaluation import check_pooled
+    from cracktool.inference import EXPORTED
     from cracktool.manifest import read_manifest
     from cracktool.protocols import choose_protocols
 
     def build(chosen: Path | None) -> Predictor:
         settings: dict[str, Any] = {"tile": tile_side(tile), "overlap": overlap, "threshold": threshold}
-        return build_predictor(chosen, device, quiet, model=model, dtype=dtype, **settings)
+        # Scores of a checkpoint are those of PyTorch, wherever and with whatever they are repeated.
+        engine = "auto" if chosen is not None and chosen.suffix in EXPORTED else "torch"
+        return build_predictor(chosen, device, quiet, model=model, dtype=dtype, engine=engine, **settings)
 
     if (masks or probs) and not weights and model is not None:
         raise UsageError("--model is for --weights", remedy="leave it out")

@@ -37,9 +37,7 @@ def convert(checkpoint: Checkpoint, path: Path) -> None:
     export_model(checkpoint, path, ExportOptions(overwrite=True))
 
 
-def build_predictor(
-    weights: Path | None, device: str, quiet: bool, *, engine: str = "torch", **settings: Any
-) -> Predictor:
+def build_predictor(weights: Path | None, device: str, quiet: bool, *, engine: str, **settings: Any) -> Predictor:
     """Return the predictor that the options describe, and say which network runs where."""
     from cracktool.inference import load_predictor
 

@@ -13,11 +13,12 @@ from cracktool.inference.folder import FolderOptions, Planned, Result, Skipped, 
 from cracktool.inference.inputs import parse_shard
 from cracktool.inference.interruption import interruptible
 from cracktool.inference.loading import load_predictor
-from cracktool.inference.network import Network, load_network
+from cracktool.inference.network import EXPORTED, Network, load_network
 from cracktool.inference.scale_out import infer_ray
 from cracktool.inference.writing import Done, Failed
 
 __all__ = [
+    "EXPORTED",
     "Band",
     "Broken",
     "Done",

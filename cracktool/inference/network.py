@@ -19,7 +19,8 @@ from cracktool.registry import weights_path
 ENGINES = ("auto", "torch", "onnx", "openvino")
 """Who may be asked to run a network: PyTorch, ONNX Runtime or OpenVINO."""
 
-_EXPORTED = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}  # and who runs them
+EXPORTED = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}
+"""Ending of a file of ``crack export`` -> the engines that run it."""
 
 
 class Network(Protocol):
@@ -84,7 +85,7 @@ def load_network(
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}", remedy=did_you_mean(engine, ENGINES) or f"use {', '.join(ENGINES)}")
     names = str(device), str(dtype).removeprefix("torch.")
-    if Path(weights or "").suffix in _EXPORTED:
+    if Path(weights or "").suffix in EXPORTED:
         network = _load_exported(Path(weights or ""), engine, *names)
         network.card.check_model(model, weights or "")
         return network
@@ -96,7 +97,7 @@ def load_network(
 
 
 def _load_exported(path: Path, engine: str, device: str, dtype: str) -> Network:
-    able = _EXPORTED[path.suffix]
+    able = EXPORTED[path.suffix]
     if engine not in ("auto", *able):
         raise UsageError(f"{engine} does not run {path.suffix} files", path=path, remedy=f"use --engine {able[0]}")
     if not path.is_file():
