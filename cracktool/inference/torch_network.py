@@ -150,7 +150,7 @@ class TorchNetwork:
         self.memory: Memory = TorchMemory(device)
         self._dtype = dtype
         self._model = move(checkpoint.model.eval(), device)
-        self._weights_dtype = next(self._model.parameters()).dtype
+        self._weights_dtype = next((each.dtype for each in self._model.parameters()), torch.float32)
         self._scale, self._shift = (torch.tensor(value, device=device) for value in self.card.normalisation())
 
     @torch.inference_mode()
