@@ -49,6 +49,7 @@ from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
 from cracktool.inference.torch_network import ProgramNetwork, TorchNetwork
 from cracktool.models import LISTED, build_model, model_statistics
 from cracktool.models.costs import read_costs
+from cracktool.registry import read_card, weights_path
 from cracktool.weights import Checkpoint, load_weights
 
 SHIPPED = "weights that ship"
@@ -65,11 +66,11 @@ def main() -> None:
     rows = Path(sys.argv[1])
     names = sys.argv[2:] or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
     for source, name in product(("onnx", "pt2"), names):
-        model = load_weights(name).card.model if Path(name).exists() else name
+        model = read_card(weights_path(name)).model if Path(name).exists() else name
         if (model, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:
             print(name, source, file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory() as folder:
-                found = measure(name, source, Path(folder))
+                found = [{"model": model} | row for row in measure(name, source, Path(folder))]
             with rows.open("a", encoding="utf-8") as file:  # all of them at once: they are done or not
                 file.writelines(json.dumps(row) + "\n" for row in found)
     print_table(read_rows(rows))
@@ -137,13 +138,12 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
     reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
     expected = list(run_photos(reference))
     rows: list[Row] = []
-    model = name if name == SHIPPED else checkpoint.card.model
     try:
         for form, path, limits in make_files(checkpoint, source, folder):
-            rows.append({"model": model, "format": form} | prove(form, path, limits, reference, expected))
+            rows.append({"format": form} | prove(form, path, limits, reference, expected))
     except CrackError as error:
         form = f"after {rows[-1]['format']}" if rows else source
-        rows.append({"model": model, "format": form, "error": str(error)})
+        rows.append({"format": form, "error": str(error)})
     return rows
 
 

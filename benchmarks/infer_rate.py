@@ -73,10 +73,7 @@ def compare(name: str, photos: Sequence[Path], predictor: Predictor, tile: int, 
         "folder": (images, lambda: list(infer_folder(predictor, list(photos), folder / f"{name}_{time.time_ns()}"))),
         "monai": (few, lambda: [monai_mask(image, network, tile) for image in few]),
     }
-    rates = {
-        way: sum(image.shape[0] * image.shape[1] for image in used) / timed(f"{name} {way}", run, used)
-        for way, (used, run) in ways.items()
-    }
+    rates = {way: rate(f"{name} {way}", run, used) for way, (used, run) in ways.items()}
     return {
         f"{name}_of_bare": round(rates["folder"] / rates["bare"], 3),
         f"{name}_times_monai": round(rates["folder"] / rates["monai"], 2),
@@ -87,19 +84,20 @@ def compare_loop(side: int, predictor: Predictor, tile: int) -> dict[str, float]
     """Time the patch loop on one photo."""
     image = texture(side, side)
     predictor.mask(image)
-    ours = timed("loop's photo, engine", lambda: predictor.mask(image), [image])
-    theirs = timed("loop's photo, 10 % stride", lambda: patch_loop(image, predictor.network, tile), [image])
-    return {"times_patch_loop": round(theirs / ours, 1)}
+    ours = rate("loop's photo, engine", lambda: predictor.mask(image), [image])
+    theirs = rate("loop's photo, 10 % stride", lambda: patch_loop(image, predictor.network, tile), [image])
+    return {"times_patch_loop": round(ours / theirs, 1)}
 
 
-def timed(what: str, run: Callable[[], object], images: Sequence[np.ndarray]) -> float:
-    """Print and return the processor seconds of a run over some images."""
+def rate(what: str, run: Callable[[], object], images: Sequence[np.ndarray]) -> float:
+    """Print and return the megapixels per processor second of a run over some images."""
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
     wall, processor = time.perf_counter(), time.process_time()
     run()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    print(f"{what:34s}{wall:9.1f}{processor:9.1f}{pixels / 1e6 / processor:13.2f}", flush=True)
-    return processor
+    found = pixels / 1e6 / processor
+    print(f"{what:34s}{wall:9.1f}{processor:9.1f}{found:13.2f}", flush=True)
+    return found
 
 
 def tiles_of(images: Sequence[np.ndarray], predictor: Predictor):

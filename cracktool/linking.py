@@ -38,3 +38,18 @@ def lowest_linked(count: int, pairs: Sequence[tuple[int, int]] | Ints) -> Ints:
         np.minimum.at(lowest, np.maximum(here, there), np.minimum(here, there))
         while not np.array_equal(further := lowest[lowest], lowest):
             lowest = further
+
+
+def spans(first: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """Return all numbers of N spans, (M,) each: which span a number is of, and the number.
+
+    Args:
+        first: First number of each span, (N,).
+        count: How many follow each other from there on, (N,).
+
+    Example:
+        >>> [each.tolist() for each in spans(np.array([7, 0, 3]), np.array([2, 0, 3]))]
+        [[0, 0, 2, 2, 2], [7, 8, 3, 4, 5]]
+    """
+    span = np.repeat(np.arange(len(count)), count)
+    return span, first[span] + np.arange(len(span)) - (np.cumsum(count) - count)[span]

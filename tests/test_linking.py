@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cracktool.linking import lowest_linked
+from cracktool.linking import lowest_linked, spans
 
 
 @pytest.mark.parametrize("links", [0, 150, 400])
@@ -24,3 +24,9 @@ def test_a_long_chain_has_one_name():
 def test_without_things_or_links():
     assert lowest_linked(0, []).tolist() == []
     assert lowest_linked(2, []).tolist() == [0, 1]
+
+
+def test_spans_are_those_of_ranges():
+    first, count = np.random.default_rng(0).integers(0, 9, (2, 50))
+    expected = [(span, number) for span in range(50) for number in range(first[span], first[span] + count[span])]
+    assert list(zip(*(each.tolist() for each in spans(first, count)), strict=True)) == expected

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.images import Mask
-from cracktool.linking import lowest_linked
+from cracktool.linking import lowest_linked, spans
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -123,7 +123,4 @@ def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> Ints:
     # In the next row: from the first run that ends at or behind my start to the last that starts at or before my stop.
     first = np.searchsorted(ends, (row + 1) * stride + start, "left")
     last = np.searchsorted(begins, (row + 1) * stride + stop, "right")
-    count = np.maximum(last - first, 0)
-    above = np.repeat(np.arange(len(row)), count)
-    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return np.column_stack([above, np.repeat(first, count) + offset])
+    return np.column_stack(spans(first, np.maximum(last - first, 0)))

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from cracktool.linking import lowest_linked
+from cracktool.linking import lowest_linked, spans
 from cracktool.measuring.components import Floats, Ints
 
 
@@ -131,9 +131,8 @@ def _near(points: Floats, reach: float) -> tuple[Ints, Ints]:
     found = [(order[:0], order[:0])]
     for first in range(0, len(y), _TOGETHER):
         at = np.arange(first, min(first + _TOGETHER, len(y)))
-        count = behind[at] - at - 1
-        one = np.repeat(at, count)
-        two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+        one, two = spans(at + 1, behind[at] - at - 1)
+        one += first
         near = np.hypot(y[one] - y[two], x[one] - x[two]) <= reach
         found.append((order[one[near]], order[two[near]]))
     one, two = (np.concatenate(each) for each in zip(*found, strict=True))
