@@ -148,6 +148,7 @@ def test_views_of_auxiliary_outputs():
     [
         ("unet_resnet18", [], "views is .*, expected whole numbers from 1"),
         ("unet_resnet18", [1, 1.5], "views is .1, 1.5., expected whole numbers from 1"),
+        ("unet_resnet18", 2, "do not fit unet_resnet18: 'int' object is not iterable"),
         ("csbsr_pspnet", [1, 2], "csbsr_pspnet enlarges by itself .leave views out"),
     ],
 )

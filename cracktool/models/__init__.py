@@ -126,9 +126,9 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[int] = (
         >>> build_model("unet_resnet18").stride
         32
     """
-    if not views or not all(isinstance(times, int) and times > 0 for times in views):
-        raise UsageError(f"views is {list(views)}, expected whole numbers from 1")
     try:
+        if not views or not all(isinstance(times, int) and times > 0 for times in views):
+            raise UsageError(f"views is {list(views)}, expected whole numbers from 1")
         if name in SYSTEMS:
             model = SYSTEMS[name].build(pretrained=pretrained, **arguments)
         else:
