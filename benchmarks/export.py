@@ -138,12 +138,12 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
     reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
     expected = list(run_photos(reference))
     rows: list[Row] = []
-    try:
-        for form, path, limits in make_files(checkpoint, source, folder):
-            rows.append({"format": form} | prove(form, path, limits, reference, expected))
-    except CrackError as error:
-        form = f"after {rows[-1]['format']}" if rows else source
-        rows.append({"format": form, "error": str(error)})
+    for form, path, limits in make_files(checkpoint, source, folder):
+        try:
+            found = prove(form, path, limits, reference, expected)
+        except CrackError as error:
+            found = {"error": str(error)}
+        rows.append({"format": form} | found)
     return rows
 
 

@@ -458,6 +458,15 @@ def test_threads_that_are_no_longer_wanted_end():
     assert threading.active_count() == before
 
 
+def test_no_more_items_are_drawn_than_have_a_place():
+    drawn = []
+    items = prefetched((drawn.append(number) or number for number in range(9)), ahead=2)
+    for number in range(5):
+        assert next(items) == number
+        time.sleep(0.1)
+        assert drawn == list(range(number + 3))  # the one in use, and two ahead
+
+
 def test_errors_of_the_reader_reach_the_caller():
     def fails():
         yield 1

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswerError
-from queue import Empty, Full, Queue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +24,6 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 TIMEOUT = 300.0  # seconds; a photo of 268 megapixels is decoded in 10 on a slow machine
-_LOOK_AGAIN = 0.2  # seconds after which a thread that has nothing to do sees whether it is still wanted
 
 
 def decoded(
@@ -51,27 +50,30 @@ def decoded(
 
 
 def prefetched(items: Iterable[V], ahead: int, timeout: float = TIMEOUT) -> Iterator[V]:
-    """Draw items in a thread of their own, `ahead` of the one in use.
+    """Draw items in a thread of their own, `ahead` of the one in use, the one being drawn counted in.
 
     Raises:
         InputError: The next item was waited for longer than `timeout` seconds.
     """
-    queue: Queue[tuple[V | None, BaseException | None]] = Queue(max(ahead, 1))
+    drawn: SimpleQueue[tuple[V | None, BaseException | None]] = SimpleQueue()
+    places = threading.Semaphore(max(ahead, 1))  # taken before an item is drawn, lest one more lies in memory
     stopped = threading.Event()
-    threading.Thread(target=_fill, args=(items, queue, stopped), name="read", daemon=True).start()
+    threading.Thread(target=_draw, args=(iter(items), drawn, places, stopped), name="read", daemon=True).start()
     try:
         while True:
             try:
-                item, error = queue.get(timeout=timeout)
+                item, error = drawn.get(timeout=timeout)
             except Empty as empty:
                 raise _no_answer(timeout) from empty
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
+            places.release()
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
+        places.release()
 
 
 def _begin(read: Callable[[T], Image | Raster], item: T) -> Future[Image | Raster | CrackError]:
@@ -119,26 +121,19 @@ def _refuse_others(image: Image) -> None:
         raise InputError(f"not an RGB photo uint8 (height, width, 3), but {image.dtype} {shape}")
 
 
-def _fill(items: Iterable[V], queue: Queue[tuple[V | None, BaseException | None]], stopped: threading.Event) -> None:
-    end: BaseException = StopIteration()
-    try:
-        for item in items:
-            if not _put(queue, (item, None), stopped):
-                return
-    except BaseException as error:  # noqa: BLE001  # it is raised again where the items are used
-        end = error
-    _put(queue, (None, end), stopped)
-
-
-def _put(
-    queue: Queue[tuple[V | None, BaseException | None]],
-    entry: tuple[V | None, BaseException | None],
+def _draw(
+    items: Iterator[V],
+    drawn: SimpleQueue[tuple[V | None, BaseException | None]],
+    places: threading.Semaphore,
     stopped: threading.Event,
-) -> bool:
-    while not stopped.is_set():
+) -> None:
+    error: BaseException | None = None
+    while error is None:
+        places.acquire()
+        if stopped.is_set():
+            return
         try:
-            queue.put(entry, timeout=_LOOK_AGAIN)
-        except Full:
-            continue
-        return True
-    return False
+            drawn.put((next(items), None))
+        except BaseException as end:  # noqa: BLE001  # it is raised again where the items are used
+            error = end
+            drawn.put((None, error))
