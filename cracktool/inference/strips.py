@@ -19,6 +19,8 @@ from cracktool.tiles import Axis
 Photo = Image | Raster
 """The pixels of a photo, uint8 (H, W, 3), or what gives them by rows."""
 
+_ROWS = 512  # read at once, as high as most files' blocks: what is read lies in memory twice, until it is in its strip
+
 
 @dataclass(eq=False)
 class Strip:
@@ -75,16 +77,18 @@ def _read(raster: Raster, rows: Axis, columns: Axis) -> Iterator[Strip]:
     end = 0
     for start in rows.starts:
         kept, begin, end = end - start, end, min(start + rows.tile, raster.height)
-        fresh, fresh_valid = raster.read(begin, end)
         pixels: Image = np.empty((rows.tile, columns.padded, 3), np.uint8)
         pixels[:kept] = before[len(before) - kept :]
-        pixels[kept : end - start, : raster.width] = fresh
+        shown = [] if valid is None else [valid[len(valid) - kept :]]
+        for top in range(begin, end, _ROWS):
+            bottom = min(top + _ROWS, end)
+            pixels[top - start : bottom - start, : raster.width], fresh_valid = raster.read(top, bottom)
+            if fresh_valid is not None:
+                shown.append(fresh_valid)
         pixels[kept : end - start, raster.width :] = pixels[kept : end - start, raster.width - 1, None]
         pixels[end - start :] = pixels[end - start - 1]
-        del fresh  # lest it is held while the strip waits to be taken
         before = pixels
-        if fresh_valid is not None:
-            valid = fresh_valid if valid is None else np.concatenate([valid[len(valid) - kept :], fresh_valid])
+        valid = np.concatenate(shown) if shown else None
         yield Strip(pixels, valid, rows.tile - kept)
 
 
