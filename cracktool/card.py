@@ -72,7 +72,7 @@ class Card:
         Networks that pool or attend over all they see keep to the side that they were trained with, and so do those
         that enlarge what comes out or goes in, which need much memory.
         """
-        enlarges = self.scale > 1 or "views" in self.model_args
+        enlarges = self.scale > 1 or max(self.model_args.get("views", (1,))) > 1
         keeps = enlarges or any(name in self.model for name in _GLOBAL)
         return self.tile if keeps else 2 * self.tile
 

@@ -75,6 +75,8 @@ class TrainConfig:
     """Start from ImageNet weights of the encoder."""
     init: str = ""
     """Start from this checkpoint instead; empty for none."""
+    frozen: tuple[str, ...] = ()
+    """Parts that keep the weights they start with, by the beginnings of their names, such as encoder."""
 
     data: tuple[str, ...] = ("data/crack500",)
     """Prepared data sets: folders with a manifest.csv."""

@@ -264,6 +264,28 @@ def test_init_takes_what_fits_and_says_what_does_not(config, tmp_path):
         next(train(replace(config, model="fcdensenet67", model_args={}), tmp_path / "third"))
 
 
+def test_frozen_parts_keep_weights_and_statistics(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    list(train(replace(config, init=str(tmp_path / "first"), frozen=("encoder",), ema=0.5), tmp_path / "second"))
+    before, after = (tensors(tmp_path / run / "last.safetensors") for run in ("first", "second"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "encoder.bn1.running_mean" in before
+    assert changed == {name for name in before if not name.startswith("encoder.")}
+
+
+def test_a_network_learns_which_view_to_trust(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    views = replace(
+        config, init=str(tmp_path / "first"), model_args=config.model_args | {"views": (1, 2)}, lr=0.01,
+        frozen=("encoder", "decoder", "segmentation_head"),
+    )  # fmt: skip
+    started, *_ = train(views, tmp_path / "second")
+    assert {name.partition(".")[0] for name in started.fresh} == {"fusion"}
+    fused = load_weights(tmp_path / "second")
+    assert fused.model.views == (1, 2)
+    assert fused.model.fusion.layers[-1].weight.abs().max() > 0
+
+
 def test_a_folder_with_a_run_is_refused(config, tmp_path):
     list(train(replace(config, epochs=1), tmp_path))
     before = (tmp_path / "best.safetensors").read_bytes()
@@ -290,6 +312,8 @@ def test_a_damaged_state_is_refused(config, tmp_path):
         ({"data": ("nowhere",)}, InputError, "nowhere"),
         ({"init": "nowhere.safetensors"}, WeightsError, "nowhere"),
         ({"device": "cuda:7"}, UsageError, "cuda"),
+        ({"frozen": ("encodr",)}, UsageError, "begins with 'encodr' .it has decoder, encoder, segmentation_head"),
+        ({"frozen": ("encoder", "decoder", "seg")}, UsageError, "all of the network is frozen"),
     ],
 )
 def test_wrong_settings_are_noticed_before_anything_is_written(config, tmp_path, changes, error, words):

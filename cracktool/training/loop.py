@@ -34,7 +34,7 @@ from cracktool.training.run_folder import (
     read_rows,
     save_epoch,
 )
-from cracktool.training.state import descend, follow, learning_rate, new_state
+from cracktool.training.state import descend, follow, learning_rate, new_state, set_learning
 from cracktool.training.teaching import build_teaching
 from cracktool.training.validation import Validation
 from cracktool.weights import Checkpoint
@@ -171,7 +171,7 @@ class _Run:
             self.sampler.weights = self.mine.dig(self._checkpoint(), self.choice, self.ranks, self.sampler.weights)
         # Dropout is alike in a resumed run, and differs between processes.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) * self.ranks.size + self.ranks.rank)
-        state.model.train()
+        set_learning(state.model, config.frozen)
         objective = build_objective(config, state.epoch)
         for number, (images, *targets) in enumerate(self.loader):
             if state.epoch == number == 0 and self.ranks.first:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         path = weights_path(config.init)
         tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
         fresh = load_fitting(model, tensors, path=path)
+    set_learning(model, config.frozen)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
@@ -107,6 +109,31 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
     return State(model, average, build_optimizer(model, config), scaler, fresh)
+
+
+def set_learning(model: nn.Module, frozen: Sequence[str]) -> None:
+    """Put a network into training, but for the parts that keep their weights, and their norms' statistics.
+
+    Args:
+        model: Changed in place.
+        frozen: What the names of those parts begin with, such as ``encoder``.
+
+    Raises:
+        UsageError: No name begins so, or nothing is left to learn.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for start in frozen:
+        if not any(name.startswith(start) for name in names):
+            parts = sorted({name.partition(".")[0] for name in names})
+            raise UsageError(f"nothing of the network begins with {start!r}", remedy=f"it has {', '.join(parts)}")
+    if all(name.startswith(tuple(frozen)) for name in names):
+        raise UsageError("all of the network is frozen", remedy="leave a part out of frozen")
+    model.train()
+    for name, module in model.named_modules():
+        if name.startswith(tuple(frozen)):
+            module.eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(frozen)))
 
 
 def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
