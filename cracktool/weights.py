@@ -98,7 +98,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
 
 
 def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
-    """Return the same weights in a network that looks at its input so many times enlarged, all views counting alike.
+    """Return the same weights in a network that looks at its input so many times enlarged; see `PaddedModel`.
 
     Raises:
         UsageError: These are no views, or the network enlarges by itself.
@@ -107,12 +107,9 @@ def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
         >>> with_views(load_weights(), [1, 2]).card.model_args["views"]
         [1, 2]
     """
-    arguments = {name: value for name, value in checkpoint.card.model_args.items() if name != "views"}
-    network = build_model(checkpoint.card.model, **arguments)
-    state = checkpoint.model.state_dict()
-    network.load_state_dict({name: state[name] for name in network.state_dict()})
-    network.look(views)
-    card = replace(checkpoint.card, model_args={**arguments, "views": list(views)})
+    card = replace(checkpoint.card, model_args={**checkpoint.card.model_args, "views": list(views)})
+    network = build_model(card.model, **card.model_args)
+    network.load_state_dict(checkpoint.model.state_dict())
     return Checkpoint(network.eval(), card, checkpoint.digest)
 
 

@@ -273,19 +273,6 @@ def test_frozen_parts_keep_weights_and_statistics(config, tmp_path):
     assert changed == {name for name in before if not name.startswith("encoder.")}
 
 
-def test_a_network_learns_which_view_to_trust(config, tmp_path):
-    list(train(replace(config, epochs=1), tmp_path / "first"))
-    views = replace(
-        config, init=str(tmp_path / "first"), model_args=config.model_args | {"views": (1, 2)}, lr=0.01,
-        frozen=("encoder", "decoder", "segmentation_head"),
-    )  # fmt: skip
-    started, *_ = train(views, tmp_path / "second")
-    assert {name.partition(".")[0] for name in started.fresh} == {"fusion"}
-    fused = load_weights(tmp_path / "second")
-    assert fused.model.views == (1, 2)
-    assert fused.model.fusion.layers[-1].weight.abs().max() > 0
-
-
 def test_a_folder_with_a_run_is_refused(config, tmp_path):
     list(train(replace(config, epochs=1), tmp_path))
     before = (tmp_path / "best.safetensors").read_bytes()

@@ -115,7 +115,7 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[int] = (
     Args:
         name: A name of `SYSTEMS`, or FAMILY_ENCODER such as ``unet_resnet101`` or ``pspnet_convnext_tiny``.
         pretrained: Load the encoder's ImageNet weights through timm.
-        views: How many times enlarged it looks at its input, whole numbers; see `PaddedModel.look`.
+        views: How many times enlarged it looks at its input, whole numbers; see `PaddedModel`.
         arguments: Keyword arguments of the network's class, such as ``max_stride``.
 
     Raises:
@@ -127,14 +127,18 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[int] = (
         32
     """
     try:
+        if not views or not all(isinstance(times, int) and times > 0 for times in views):
+            raise UsageError(f"views is {list(views)}, expected whole numbers from 1")
         if name in SYSTEMS:
             model = SYSTEMS[name].build(pretrained=pretrained, **arguments)
         else:
             family, encoder = _parse_name(name)
             model = FAMILIES[family](encoder, pretrained=pretrained, **arguments)
-        model.look(views)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the arguments {arguments} do not fit {name}: {error}") from error
+    if model.scale > 1 and tuple(views) != (1,):
+        raise UsageError(f"{name} enlarges by itself", remedy="leave views out")
+    model.views = tuple(views)
     return model
 
 
