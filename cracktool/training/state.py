@@ -126,14 +126,14 @@ def set_learning(model: nn.Module, frozen: Sequence[str]) -> None:
         if not any(name.startswith(start) for name in names):
             parts = sorted({name.partition(".")[0] for name in names})
             raise UsageError(f"nothing of the network begins with {start!r}", remedy=f"it has {', '.join(parts)}")
-    if all(name.startswith(tuple(frozen)) for name in names):
+    still = tuple(frozen)
+    if all(name.startswith(still) for name in names):
         raise UsageError("all of the network is frozen", remedy="leave a part out of frozen")
-    model.train()
-    for name, module in model.named_modules():
-        if name.startswith(tuple(frozen)):
+    for name, module in model.train().named_modules():
+        if name.startswith(still):
             module.eval()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(frozen)))
+        parameter.requires_grad_(not name.startswith(still))
 
 
 def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
