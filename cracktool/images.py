@@ -96,12 +96,12 @@ def read_pages(path: Path) -> tuple[int, ...]:
 
 
 def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
-    """Read a picture as grey uint8 (height, width).
+    """Read a picture of numbers, such as a mask, as grey uint8 (height, width).
+
+    A 16-bit picture without a value above 255 is taken as it is; any other is reduced to its upper 8 bits.
 
     Args:
         source: A file, or the bytes of one. Colour is reduced to grey.
-
-    A 16-bit picture without a value above 255 is taken as it is; any other is reduced to its upper 8 bits.
 
     Raises:
         InputError: As in `read_image`.
