@@ -54,7 +54,8 @@ from cracktool.registry import read_card, weights_path
 from cracktool.weights import Checkpoint, load_weights
 
 SHIPPED = "weights that ship"
-SIDE = 512
+SIDE = 512  # px of the result of a tile whose time is taken
+PROVEN = 256  # and of the tiles of the proof
 CPU = torch.device("cpu")
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 
@@ -86,13 +87,13 @@ def make_checkpoint(name: str) -> Checkpoint:
     """Return a network; random weights are spread, so that half of the pixels are crack and a wrong graph shows."""
     if name == SHIPPED:
         return load_weights()
-    tile = 64 if name.startswith("csbsr") else 256  # of the proof; the time is taken at SIDE, of the result
     if Path(name).exists():
         learnt = load_weights(name)
-        return replace(learnt, card=replace(learnt.card, tile=tile))
+        return replace(learnt, card=replace(learnt.card, tile=PROVEN // learnt.card.scale))
     torch.manual_seed(0)
     model = build_model(name).eval()
     mean, std = model_statistics(name)
+    tile = PROVEN // model.scale
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
