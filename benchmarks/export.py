@@ -6,7 +6,7 @@ that wait for each other take them too.
     python benchmarks/export.py ROWS.jsonl [NAME or WEIGHTS...]
 
 Without names, the weights that ship and all of `crack train --list-models`, the light ones first; a name stands for
-random weights. Those of CrackFormer give nothing but the rounding of float32: name a run folder that has learnt a bit.
+random weights. Those of CrackFormer tell little: name a run folder that has learnt a bit.
 First ONNX and what is made of it (OpenVINO, 16 and 8 bits), then programs of torch.export. What is finished is in
 ROWS.jsonl and not done again, so the run can be stopped and continued. Prints the table of all rows, and one JSON line.
 """
@@ -35,6 +35,7 @@ from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
 from cracktool.export.parity import (
+    FLOAT32,
     HALF,
     INT8,
     Limits,
@@ -84,7 +85,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def make_checkpoint(name: str) -> Checkpoint:
-    """Return a network; random weights are spread, so that half of the pixels are crack and a wrong graph shows."""
+    """Return a network; random weights are spread, so that half of the pixels are crack and a wrong graph shows.
+
+    Not those of a network that unpools: what float32 rounds there would be spread as well, and be more than the limit.
+    """
     if name == SHIPPED:
         return load_weights()
     if Path(name).exists():
@@ -97,7 +101,8 @@ def make_checkpoint(name: str) -> Checkpoint:
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
-    spread(model, float(logits.mean()), float(logits.std()))
+    if float32_limits(card) == FLOAT32:
+        spread(model, float(logits.mean()), float(logits.std()))
     return Checkpoint(model, card, "")
 
 
