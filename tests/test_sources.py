@@ -463,7 +463,10 @@ def test_no_more_items_are_drawn_than_have_a_place():
     items = prefetched((drawn.append(number) or number for number in range(9)), ahead=2)
     for number in range(5):
         assert next(items) == number
-        time.sleep(0.1)
+        deadline = time.monotonic() + 5
+        while len(drawn) < number + 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)  # in which no further one may come
         assert drawn == list(range(number + 3))  # the one in use, and two ahead
 
 
