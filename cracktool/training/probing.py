@@ -19,7 +19,7 @@ from cracktool.device import Choice, choose_device
 from cracktool.errors import UsageError
 from cracktool.models import model_statistics
 from cracktool.training.objective import build_objective
-from cracktool.training.state import descend, new_state, set_learning
+from cracktool.training.state import descend, new_state
 
 CUDA_LARGEST, CPU_LARGEST = 256, 32
 GAIN = 0.95
@@ -94,7 +94,6 @@ def largest_that_fits(steps: Iterator[tuple[int, Step]], device: torch.device) -
 
 def _steps(config: TrainConfig, choice: Choice, largest: int) -> Iterator[tuple[int, Step]]:
     state = new_state(config, choice)
-    set_learning(state.model, config.frozen)
     objective = build_objective(config, 0)
     normalise = Normalise(*model_statistics(config.model), choice.device)
     size = 2  # of one sample alone a batch norm cannot learn everywhere

@@ -80,7 +80,7 @@ class State:
 
 
 def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False) -> State:
-    """Return the state before the first step; the seed decides it.
+    """Return the state before the first step, its network in training; the seed decides it.
 
     Args:
         config: Settings.
