@@ -31,8 +31,9 @@ def machine(monkeypatch, tmp_path):
     ("has", "name", "dtype", "expected"),
     [
         ({}, "auto", "auto", ("cpu", torch.float32)),
-        ({"flags": "avx512f avx512_bf16"}, "auto", "auto", ("cpu", torch.bfloat16)),
-        ({"flags": "avx512_bf16"}, "cpu", "float32", ("cpu", torch.float32)),
+        ({"flags": "avx512_bf16 amx_bf16"}, "auto", "auto", ("cpu", torch.bfloat16)),
+        ({"flags": "avx512f avx512_bf16"}, "auto", "auto", ("cpu", torch.float32)),
+        ({"flags": "amx_bf16"}, "cpu", "float32", ("cpu", torch.float32)),
         ({"mps": True}, "auto", "auto", ("mps", torch.float32)),
         ({"mps": True, "cuda": 1}, "auto", "auto", ("cuda", torch.bfloat16)),
         ({"cuda": 1, "capability": (7, 5)}, "auto", "auto", ("cuda", torch.float16)),

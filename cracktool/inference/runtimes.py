@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.card import METADATA_KEY, Card, file_digest
+from cracktool.device import cpu_has_bfloat16
 from cracktool.errors import UsageError, WeightsError, did_you_mean
 from cracktool.inference.memory import Floats, MainMemory, Memory, Pixels
 
@@ -129,7 +130,7 @@ class OpenVinoNetwork(RuntimeNetwork):
         path: The .xml file with its .bin beside it, or an .onnx file; the card is in the first.
         device: auto or cpu.
         dtype: Number format of the heavy operations: float32, bfloat16, float16, or auto for bfloat16 where the CPU
-            has instructions for it. A model in int8 stays so.
+            has units for it. A model in int8 stays so.
 
     Raises:
         WeightsError: The file is damaged, or was not exported by this package.
@@ -144,7 +145,7 @@ class OpenVinoNetwork(RuntimeNetwork):
         card = _openvino_card(model, path)
         (source,), (result,) = model.inputs, model.outputs
         self._describe(card, path, source.any_name, result.any_name)
-        self.dtype, why = _openvino_format(core, dtype)
+        self.dtype, why = _openvino_format(dtype)
         options = {"INFERENCE_PRECISION_HINT": _FORMATS[self.dtype], "PERFORMANCE_HINT": "LATENCY"}
         if _threads():
             options["INFERENCE_NUM_THREADS"] = str(_threads())
@@ -249,10 +250,9 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(both.encode()).hexdigest()
 
 
-def _openvino_format(core: Any, dtype: str) -> tuple[str, str]:
+def _openvino_format(dtype: str) -> tuple[str, str]:
     if dtype == "auto":
-        fast = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return ("bfloat16", "which it has instructions for") if fast else ("float32", "safe everywhere")
+        return ("bfloat16", "which it has units for") if cpu_has_bfloat16() else ("float32", "safe everywhere")
     if dtype not in _FORMATS:
         raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, _FORMATS) or f"use {', '.join(_FORMATS)}")
     return dtype, "as asked"
