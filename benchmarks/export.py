@@ -38,13 +38,15 @@ from cracktool.export.parity import (
     FLOAT32,
     HALF,
     INT8,
+    UNPOOLED,
     Limits,
     Probs,
-    float32_limits,
-    measure_differences,
     measure_times,
     run_photos,
+    unpools,
+    widen,
 )
+from cracktool.export.parity import prove as prove_file
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -101,7 +103,7 @@ def make_checkpoint(name: str) -> Checkpoint:
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
-    if float32_limits(card) == FLOAT32:
+    if not unpools(card):
         spread(model, float(logits.mean()), float(logits.std()))
     return Checkpoint(model, card, "")
 
@@ -115,10 +117,10 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
             last[-1].bias.sub_(mean).div_(std)
 
 
-def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
+def make_files(checkpoint: Checkpoint, source: str, folder: Path, exact: Limits) -> Iterator[Made]:
     """Write the network in one format after the other: those made of ONNX, or the program."""
     options, card = ExportOptions(), checkpoint.card
-    facts, exact = metadata(card, options), float32_limits(card)
+    facts = metadata(card, options)
     first = folder / f"model.{source}"
     if source == "pt2":
         first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
@@ -145,10 +147,13 @@ def open_file(path: Path) -> Network:
 def measure(name: str, source: str, folder: Path) -> list[Row]:
     """Write, prove and time a network in all formats that come of a source; one of them is open at a time."""
     checkpoint = make_checkpoint(name)
-    reference = TorchNetwork(Checkpoint(copy.deepcopy(checkpoint.model), checkpoint.card, ""), CPU)
+    reference = TorchNetwork(copy.deepcopy(checkpoint), CPU)
     expected = list(run_photos(reference))
+    exact = FLOAT32
+    if unpools(checkpoint.card):
+        exact = widen(UNPOOLED, expected, TorchNetwork(in_float64(checkpoint), CPU, torch.float64))
     rows: list[Row] = []
-    for form, path, limits in make_files(checkpoint, source, folder):
+    for form, path, limits in make_files(checkpoint, source, folder, exact):
         try:
             found = prove(form, path, limits, reference, expected)
         except CrackError as error:
@@ -157,16 +162,22 @@ def measure(name: str, source: str, folder: Path) -> list[Row]:
     return rows
 
 
+def in_float64(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a copy of a network whose rounding does not show."""
+    return replace(checkpoint, model=copy.deepcopy(checkpoint.model).double())
+
+
 def prove(form: str, path: Path, limits: Limits, reference: Network, expected: list[Probs]) -> Row:
     """Return bytes, differences and time of a file; the time is taken in turn with PyTorch's."""
     network = open_file(path)
-    logits, pixels = measure_differences(form, network, expected, limits)
+    found = prove_file(form, network, expected, limits)
     times = measure_times({"torch": reference, "file": network}, SIDE // reference.card.scale, time.process_time)
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     return {
         "bytes": sum(file.stat().st_size for file in files),
-        "logits": logits,
-        "pixels": pixels,
+        "logits": found.logits,
+        "further": found.further,
+        "pixels": found.pixels,
         "ms": times["file"],
         "of_torch": times["file"] / times["torch"],
     }

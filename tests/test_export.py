@@ -271,8 +271,8 @@ class Spoilt(TorchNetwork):
     ("spoil", "message"),
     [
         (lambda probs: probs[..., :-1], "gives shape"),
-        (lambda probs: probs * torch.nan, "nan in logits away"),
-        (lambda probs: (probs.logit() + 2e-3).sigmoid(), "0.002 in logits away from PyTorch on a photo of 61 x 97"),
+        (lambda probs: probs * torch.nan, "X gives values that are no numbers on a photo of 61 x 97 px"),
+        (lambda probs: (probs.logit() + 2e-3).sigmoid(), r"X is 0\.002 in logits away from PyTorch on a photo"),
     ],
 )
 def test_a_runtime_that_differs_is_refused(tiny, spoil, message):
@@ -280,22 +280,53 @@ def test_a_runtime_that_differs_is_refused(tiny, spoil, message):
         parity.compare(TorchNetwork(tiny, torch.device("cpu")), {"X": Spoilt(tiny, spoil)}, parity.FLOAT32)
 
 
+def shifted(checkpoint, rows):
+    """Return a runtime whose logits are 0.01 away in some rows of a column."""
+
+    def spoil(probs):
+        logits = probs.logit()
+        logits[..., :rows, 5:6] += 0.01
+        return logits.sigmoid()
+
+    return Spoilt(checkpoint, spoil)
+
+
 def test_few_pixels_of_a_network_that_unpools_may_differ(tiny):
-    def shifted(rows):
-        def spoil(probs):
-            logits = probs.logit()
-            logits[..., :rows, 5:6] += 0.01
-            return logits.sigmoid()
-
-        return Spoilt(tiny, spoil)
-
     reference = TorchNetwork(tiny, torch.device("cpu"))
     limits = export._limits(ExportOptions(), replace(CARD, model="crackformer2"))
-    (found,) = parity.compare(reference, {"X": shifted(1)}, limits)
+    (found,) = parity.compare(reference, {"X": shifted(tiny, 1)}, limits)
     assert found.logits == pytest.approx(0.01, rel=0.1)
-    for rows, bounds in ((97, limits), (1, export._limits(ExportOptions(), CARD))):
+    strict = parity.Limits(logits=limits.logits, pixels=1)
+    for rows, bounds in ((999, replace(limits, further=1e-3)), (1, strict)):
         with pytest.raises(CrackError, match=r"X is 0\.01 in logits away"):
-            parity.compare(reference, {"X": shifted(rows)}, bounds)
+            parity.compare(reference, {"X": shifted(tiny, rows)}, bounds)
+
+
+def test_pytorch_may_be_further_from_a_runtime_where_it_is_far_from_float64(tiny):
+    reference = TorchNetwork(tiny, torch.device("cpu"))
+    tight = parity.Limits(logits=1e-3, pixels=1)
+    exact = shifted(tiny, 40)
+    parity.compare(reference, {"X": shifted(tiny, 60)}, tight, exact)
+    with pytest.raises(CrackError, match=r"X is 0\.01 in logits away"):
+        parity.compare(reference, {"X": shifted(tiny, 999)}, tight, exact)
+    masks = parity.widen(parity.Limits(logits=math.inf, pixels=0), list(parity.run_photos(reference)), exact)
+    assert masks.pixels == 2 * parity.measure_difference("X", exact, list(parity.run_photos(reference)), masks).pixels
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "needed"),
+    [
+        ("crackformer2", {}, True),
+        ("csbsr_crackformer2", {}, True),
+        ("crackformer2", {"half": True}, False),
+        ("u", {}, False),
+    ],
+)
+def test_float64_is_asked_where_rounding_decides(tiny, tmp_path, model, options, needed):
+    checkpoint = replace(tiny, card=replace(tiny.card, model=model))
+    exact = export._Work(checkpoint, ExportOptions(**options), tmp_path, None).exact()
+    assert (exact is not None) == needed
+    assert exact is None or exact.dtype == "float64"
 
 
 def test_a_mask_that_differs_is_refused(tiny):

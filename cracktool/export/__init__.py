@@ -22,7 +22,7 @@ from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
 from cracktool.export.openvino_file import require_openvino, write_openvino
-from cracktool.export.parity import HALF, INT8, Limits, Parity, compare, float32_limits
+from cracktool.export.parity import FLOAT32, HALF, INT8, UNPOOLED, Limits, Parity, compare, unpools
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
@@ -131,7 +131,7 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(checkpoint, options, Path(folder), calibration)
         built = _BUILDERS[kind](work)
-        parities = compare(work.reference(), _open(built), _limits(options, checkpoint.card))
+        parities = compare(work.reference(), _open(built), _limits(options, checkpoint.card), work.exact())
         loss = work.loss(built)
         for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
             replace_file(target, made.read_bytes())
@@ -152,7 +152,9 @@ def _check(kind: str, options: ExportOptions) -> None:
 
 
 def _limits(options: ExportOptions, card: Card) -> Limits:
-    return INT8 if options.int8 else HALF if options.half else float32_limits(card)
+    if options.int8 or options.half:
+        return INT8 if options.int8 else HALF
+    return UNPOOLED if unpools(card) else FLOAT32
 
 
 class _Work:
@@ -164,10 +166,15 @@ class _Work:
         self.checkpoint, self.options, self.folder, self.calibration = checkpoint, options, folder, calibration
         self.metadata = metadata(checkpoint.card, options)
 
-    def reference(self) -> Network:
-        """Return the checkpoint in PyTorch, in float32."""
-        model = copy.deepcopy(self.checkpoint.model).float()
-        return TorchNetwork(Checkpoint(model, self.checkpoint.card, self.checkpoint.digest), _CPU)
+    def reference(self, dtype: torch.dtype = torch.float32) -> Network:
+        """Return the checkpoint in PyTorch."""
+        model = copy.deepcopy(self.checkpoint.model).to(dtype)
+        return TorchNetwork(replace(self.checkpoint, model=model), _CPU, dtype)
+
+    def exact(self) -> Network | None:
+        """Return the checkpoint in float64 where the proof needs it: it takes six times as long."""
+        needed = _limits(self.options, self.checkpoint.card) is UNPOOLED
+        return self.reference(torch.float64) if needed else None
 
     def onnx(self, *, half: bool) -> Path:
         """Return the ONNX file, in 8 bits where they are wanted."""
