@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py TABLE DATA [ROW ...] -o WORK [--photos DIR]
 
-DATA holds the prepared sets of default_weights.py. TABLE is one of:
+DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
     parts      the small U-Net that ships, its recipe with one part changed at a time, 2,000 samples of 160 px each
     networks   that U-Net, a U-Net over ResNet-101 and the U-Net of khanhha, 2,000 samples of 128 px each
@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from commands import crack, train
-from default_weights import VALIDATED
+from shipped_weights import VALIDATED
 
 from cracktool.images import read_mask
 from cracktool.manifest import read_manifest
-from cracktool.registry import default_weights
+from cracktool.registry import shipped_weights
 
 SETS = {"crack500": 30, "deepcrack": 20, "canal": 12, "sut": 8, "masonry": 7, "ceramic": 4, "walls": 4, "patches": 10}
 FIXED = [
-    *("--recipe", "default", "--lr", "1e-3", "--set", "warmup_steps=20", "--set", "ema=0.98", "--set", "select=last"),
+    *("--recipe", "fast", "--lr", "1e-3", "--set", "warmup_steps=20", "--set", "ema=0.98", "--set", "select=last"),
     *("--set", "val_images=1", "--set", "workers=0", "--epochs", "4", "--batch-size", "8"),
 ]
 SIZES = {
@@ -83,7 +83,7 @@ def parts(clean: Path, photos: Path | None) -> dict[str, list[str]]:
         "loss + skeleton recall": ["--loss", "bce+dice+0.5*skeleton_recall"],
         "loss bce + Lovász": ["--loss", "bce+lovasz"],
         "loss Boundary Combo": ["--loss", "boundary_combo"],
-        "distilled from the weights that ship": ["--teacher", str(default_weights()), "--set", "distil=1"],
+        "distilled from the weights that ship": ["--teacher", str(shipped_weights()), "--set", "distil=1"],
         "also from photos without masks": ["--unlabelled", str(photos)],
     }
     if photos is None:

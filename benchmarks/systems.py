@@ -36,7 +36,7 @@ FAIR = [
 ]
 SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
 LATER_STAGES = {  # go on from another run
-    *("default_finetune", "default_pavement", "default_polish", "default_synthetic"),
+    *("fast_finetune", "fast_pavement", "fast_polish", "fast_synthetic"),
     "weak_two_stage",
 }
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}

@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from cracktool.card import METADATA_KEY, Card
 from cracktool.errors import WeightsError, did_you_mean
 
-DEFAULT_NAME = "crack-small.safetensors"
+SHIPPED = ("fast", "accurate")
+"""Names for ``--weights`` of the sets that ship, as crack-NAME.safetensors; the first is the default."""
 
 HUB_TENSORS, HUB_CONFIG = "model.safetensors", "config.json"
 """Names of the files of a model folder as the Hugging Face Hub lays it out."""
 
 _HERE = Path(__file__).parent
-DEFAULT_FOLDERS = (_HERE / "default_weights", _HERE.parent / "weights")
+SHIPPED_FOLDERS = (_HERE / "shipped_weights", _HERE.parent / "weights")
 """Where the weights that ship lie: in an installed wheel, and in a checkout."""
 
 ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -150,18 +151,20 @@ def find_published(model: str, file: str) -> Published | None:
     return min(of_model, key=lambda published: published.file != file, default=None)
 
 
-def default_weights() -> Path:
-    """Return the file of the weights that ship with the package.
+def shipped_weights(name: str = SHIPPED[0]) -> Path:
+    """Return the file of weights that ship with the package.
+
+    Args:
+        name: A name of `SHIPPED`.
 
     Raises:
         WeightsError: The installation lacks it.
     """
-    for folder in DEFAULT_FOLDERS:
-        if (folder / DEFAULT_NAME).is_file():
-            return folder / DEFAULT_NAME
-    raise WeightsError(
-        f"the installation lacks {DEFAULT_NAME}", remedy="install cracktool again, or give --weights FILE"
-    )
+    file = f"crack-{name}.safetensors"
+    for folder in SHIPPED_FOLDERS:
+        if (folder / file).is_file():
+            return folder / file
+    raise WeightsError(f"the installation lacks {file}", remedy="install cracktool again, or give --weights FILE")
 
 
 def weights_path(spec: str | Path | None) -> Path:
@@ -169,22 +172,24 @@ def weights_path(spec: str | Path | None) -> Path:
 
     Args:
         spec: A file, a run folder of ``crack train``, a model folder of ``crack export --format hf``, or a name of
-            `REGISTRY`.
+            `SHIPPED` or `REGISTRY`.
 
     Raises:
         WeightsError: There is no such file.
     """
     if spec is None:
-        return default_weights()
+        return shipped_weights()
     path = Path(spec)
     for name in ("best.safetensors", HUB_TENSORS):  # a run folder of `crack train`, a model folder
         if (path / name).is_file():
             return path / name
     if path.is_file():
         return path
+    if str(spec) in SHIPPED:
+        return shipped_weights(str(spec))
     if str(spec) in REGISTRY:
         return published_path(str(spec))
-    near = did_you_mean(str(spec), REGISTRY)
+    near = did_you_mean(str(spec), (*SHIPPED, *REGISTRY))
     remedy = near or "leave --weights out for the weights that ship"
     raise WeightsError("no such weights file", path=path, remedy=remedy)
 

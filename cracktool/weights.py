@@ -62,7 +62,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
 
     Args:
         spec: A .safetensors file, a run or model folder, an authors' .pt, .pth, .bin, .ckpt or .pkl file, or
-            a name of `cracktool.registry.REGISTRY`; None for the weights that ship.
+            a name of `cracktool.registry.SHIPPED` or `REGISTRY`; None for the fast ones that ship.
         model: The model that the caller expects, to be refused when the card names another; an authors' file does not
             say its model, so it is needed there.
 

@@ -14,7 +14,7 @@ from PIL import Image
 from cracktool import __version__, cli
 from cracktool.images import encode_jpeg, read_image, read_mask
 from cracktool.inference.converted import converted_file
-from cracktool.registry import default_weights
+from cracktool.registry import shipped_weights
 
 COMMANDS = ("prepare", "train", "eval", "infer", "export")
 CRACK = [sys.executable, "-m", "cracktool"]
@@ -262,7 +262,7 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     report = json.loads(printed)
     assert (code, report["images"], report["split"]) == (0, 3, "test")
     assert report["origin"]["digest"]
-    exported = converted_file(default_weights())
+    exported = converted_file(shipped_weights())
     code, printed, err = crack("eval", data, "--weights", exported, "--json", "--figures", "0")
     assert code == 0
     assert json.loads(printed)["scores"]["iou"]["pooled"] == pytest.approx(report["scores"]["iou"]["pooled"], abs=1e-3)

@@ -20,7 +20,7 @@ from cracktool.inference.converted import converted_file
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.models import SYSTEMS
-from cracktool.registry import default_weights, read_card
+from cracktool.registry import read_card, shipped_weights
 from cracktool.weights import save_weights
 
 pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
@@ -121,7 +121,7 @@ def test_the_onnx_file_that_ships_is_that_of_the_weights_that_ship(monkeypatch, 
     monkeypatch.setenv("CRACKTOOL_CACHE", str(tmp_path))
     network = load_network(device="cpu", dtype="float32")
     assert isinstance(network, OnnxNetwork)
-    assert OnnxNetwork(converted_file(default_weights())).card == read_card(default_weights())
+    assert OnnxNetwork(converted_file(shipped_weights())).card == read_card(shipped_weights())
     expected = load_network(device="cpu", dtype="float32", engine="torch")
     probs, truth = Predictor(network).probs(PHOTO), Predictor(expected).probs(PHOTO)
     assert np.abs(probs - truth).max() < 1e-4

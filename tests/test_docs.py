@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from cracktool import cli
+from cracktool.card import file_digest
+from cracktool.registry import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,7 +108,7 @@ def test_the_readme_shows_the_real_tree():
     shown = set(re.findall(r"^  (\S+)", tree, flags=re.MULTILINE))
     package = ROOT / "cracktool"
     real = {path.name + "/" * path.is_dir() for path in package.iterdir() if path.name[0] != "_"}
-    assert shown == real - {"recipes/", "default_weights/", "py.typed"}
+    assert shown == real - {"recipes/", "shipped_weights/", "py.typed"}
 
 
 def test_the_readme_quotes_the_scores_of_the_files():
@@ -115,22 +117,20 @@ def test_the_readme_quotes_the_scores_of_the_files():
         for line in README.splitlines()
         if "test" in line and line.startswith("|")
     ]
-    quoted = {row[0].strip("`"): row[1:] for row in rows if (SCORES / f"{row[0].strip('`')}.json").is_file()}
-    assert quoted.keys() == {path.stem for path in SCORES.glob("*.json")}
-    for name, cells in quoted.items():
-        report = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
+    quoted = {(row[1], row[0].strip("`")): row[2:] for row in rows if (SCORES / row[1]).is_dir()}
+    assert quoted.keys() == {(path.parent.name, path.stem) for path in SCORES.glob("*/*.json")}
+    for (weights, name), cells in quoted.items():
+        report = json.loads((SCORES / weights / f"{name}.json").read_text(encoding="utf-8"))
         scores = report["scores"]
         pooled = [f"{scores[key]['pooled']:.3f}" for key in ("iou", "dice", "f1_2px", "cldice")]
         image_mean = f"{scores['iou']['empty_is_one']['mean']:.3f}"
-        assert cells == [f"{report['split']}, {report['images']} images", *pooled, image_mean], name
+        assert cells == [f"{report['split']}, {report['images']} images", *pooled, image_mean], (weights, name)
 
 
-def test_the_scores_are_of_the_weights_that_ship():
-    from cracktool.card import file_digest
-    from cracktool.registry import default_weights
-
-    digests = {json.loads(path.read_text(encoding="utf-8"))["origin"]["digest"] for path in SCORES.glob("*.json")}
-    assert digests == {file_digest(default_weights())}
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_scores_are_of_the_weights_that_ship(name):
+    scored = [json.loads(path.read_text(encoding="utf-8"))["origin"] for path in (SCORES / name).glob("*.json")]
+    assert {each["digest"] for each in scored} == {file_digest(shipped_weights(name))}
 
 
 def test_the_readme_is_short():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from cracktool import registry
 from cracktool.card import METADATA_KEY, SCHEMA, Card, file_digest
 from cracktool.errors import OutputError, WeightsError
 from cracktool.models import build_model
-from cracktool.registry import default_weights, weights_path
+from cracktool.registry import shipped_weights, weights_path
 from cracktool.weights import load_tensors, load_weights, read_weights, save_weights
 
 NAME = "unet_test_resnet"
@@ -225,16 +226,25 @@ def test_missing_and_unknown_files(tmp_path):
             load_weights(tmp_path / name)
 
 
-def test_the_default_weights(file, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("spec", "name"), [(None, "fast"), ("fast", "fast"), ("accurate", "accurate")])
+def test_the_weights_that_ship(file, monkeypatch, tmp_path, spec, name):
     first, second = tmp_path / "first", tmp_path / "second"
-    monkeypatch.setattr(registry, "DEFAULT_FOLDERS", (first, second))
-    with pytest.raises(WeightsError, match=rf"lacks {registry.DEFAULT_NAME}.*install cracktool again"):
-        load_weights()
+    monkeypatch.setattr(registry, "SHIPPED_FOLDERS", (first, second))
+    with pytest.raises(WeightsError, match=rf"lacks crack-{name}\.safetensors.*install cracktool again"):
+        load_weights(spec)
     for folder in (second, first):
         folder.mkdir()
-        (folder / registry.DEFAULT_NAME).write_bytes(file.read_bytes())
-        assert weights_path(None) == default_weights() == folder / registry.DEFAULT_NAME
-    assert load_weights().card == CARD
+        (folder / f"crack-{name}.safetensors").write_bytes(file.read_bytes())
+        assert weights_path(spec) == shipped_weights(name) == folder / f"crack-{name}.safetensors"
+    assert load_weights(spec).card == CARD
+
+
+def test_a_file_comes_before_the_weights_that_ship_under_its_name(file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("accurate").write_bytes(file.read_bytes())
+    assert weights_path("accurate") == Path("accurate")
+    with pytest.raises(WeightsError, match="did you mean accurate"):
+        weights_path("acurate")
 
 
 def test_the_key_of_the_card_in_the_file(file):

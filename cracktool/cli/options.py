@@ -20,7 +20,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", "-w", help="Weights file, run folder or published name; none for the ones that ship."),
+    typer.Option("--weights", "-w", help="Weights file, run folder, published name, or accurate; none for fast."),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Network of an authors' .pth file; refuses weights of another.")

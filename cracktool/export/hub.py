@@ -73,7 +73,7 @@ def export_hub(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False)
         OutputError: One of the files exists, or cannot be written.
 
     Example:
-        >>> export_hub(load_weights(), Path("crack-small")).model
+        >>> export_hub(load_weights(), Path("crack-fast")).model
         'unet_regnetx_002'
     """
     require_free(*(folder / name for name in (HUB_TENSORS, HUB_CONFIG, README)), overwrite=overwrite)

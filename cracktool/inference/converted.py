@@ -1,4 +1,4 @@
-"""Checkpoints as ONNX files: faster on a CPU, and ready without PyTorch. The default's ships, others are made once.
+"""Checkpoints as ONNX files: faster on a CPU, ready without PyTorch. The fast set's ships, others are made once.
 
 Chooses the engine and opens the file; how one is made is handed in from above. The folder of those that are made may
 be deleted at any time.
@@ -16,7 +16,7 @@ from cracktool.card import file_digest
 from cracktool.device import cpu_has_bfloat16, is_cpu
 from cracktool.errors import UsageError
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
-from cracktool.registry import DEFAULT_FOLDERS, DEFAULT_NAME, cache_folder, read_card
+from cracktool.registry import SHIPPED, SHIPPED_FOLDERS, cache_folder, read_card
 
 if TYPE_CHECKING:
     from cracktool.weights import Checkpoint
@@ -28,14 +28,15 @@ _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def converted_file(weights: Path) -> Path:
-    """Return where the ONNX file of a checkpoint is kept, whether it is there or not; the default's ships with it.
+    """Return where the ONNX file of a checkpoint is kept, whether it is there or not; that of the fast weights ships.
 
     Example:
         >>> converted_file(Path("runs/unet_resnet101/best.safetensors")).parent
         PosixPath('/home/me/.cache/cracktool/checkpoints/onnx')
     """
-    if weights in (folder / DEFAULT_NAME for folder in DEFAULT_FOLDERS):
-        return weights.with_suffix(".onnx")
+    beside = weights.with_suffix(".onnx")
+    if beside in (folder / f"crack-{SHIPPED[0]}.onnx" for folder in SHIPPED_FOLDERS):
+        return beside
     return cache_folder() / "onnx" / f"{file_digest(weights)}-{__version__}.onnx"
 
 

@@ -24,7 +24,7 @@ def load_predictor(
 
     Args:
         weights: An .onnx, .xml or .pt2 file of ``crack export``, or whatever `cracktool.weights.load_weights` takes;
-            None for the weights that ship.
+            None for the fast ones that ship.
         model: The model that the caller expects, to be refused when the weights are of another; needed for an
             authors' file, which does not say its own.
         device: auto, cpu, cuda, cuda:1 or mps.

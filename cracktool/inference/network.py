@@ -63,7 +63,7 @@ def load_network(
 
     Args:
         weights: A file of ``crack export``, ending in .onnx, .xml or .pt2, or whatever `cracktool.weights.load_weights`
-            takes; None for the weights that ship.
+            takes; None for the fast ones that ship.
         model: The model that the caller expects, to be refused when the card names another; needed for an authors'
             file, which has no card.
         device: auto, cpu, cuda, cuda:1 or mps, or a device of PyTorch.

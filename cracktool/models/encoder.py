@@ -1,7 +1,7 @@
 """Encoders: the backbones of timm, cut into feature maps by stride. The only module that imports timm.
 
-Knows nothing about decoders. timm is imported when it is needed, which takes a second or two: the weights that ship do
-without it.
+Knows nothing about decoders. timm is imported when it is needed, which takes a second or two: the fast set of weights
+does without it.
 """
 
 from __future__ import annotations

