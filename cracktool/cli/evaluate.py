@@ -50,9 +50,7 @@ def evaluate(
     data: Annotated[list[Path], typer.Argument(help="Prepared data sets, or their manifest.csv.")],
     weights: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--weights", "-w", help="Weights file, run folder, or name such as accurate; may be repeated."
-        ),
+        typer.Option("--weights", "-w", help="Weights file, run folder, or name such as accurate; may be repeated."),
     ] = None,
     model: Model = None,
     masks: Annotated[list[Path] | None, typer.Option(help="Score this folder of masks; may be repeated.")] = None,
