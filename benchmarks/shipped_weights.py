@@ -98,7 +98,9 @@ def learn_accurate() -> Path:
     imagenet()
     crack("train", "--recipe", "accurate", "-o", "runs/accurate", "--resume")
     crack("train", "--recipe", "accurate_polish", "-o", "runs/accurate_polish", "--resume")
-    return average("accurate", (*DATA, PRETRAINED), ["accurate_polish/best"])
+    once, twice = average("once", (*DATA, PRETRAINED), ["accurate_polish/best"]), Path("runs/twice.safetensors")
+    crack("export", "--weights", once, "--views", "1,2", "-o", twice, "--overwrite")
+    return twice
 
 
 def imagenet(name: str = "efficientnet_lite2") -> None:

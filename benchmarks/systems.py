@@ -35,8 +35,9 @@ FAIR = [
     *("--set", "select=last", "--set", "workers=1", "--set", "val_images=1"),
 ]
 SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
-LATER_STAGES = {  # go on from another run
+FROM_OTHERS = {  # begin with the weights of another run
     *("fast_finetune", "fast_pavement", "fast_polish", "fast_synthetic"),
+    *("accurate", "accurate_polish"),
     "weak_two_stage",
 }
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
@@ -71,7 +72,7 @@ def recipes(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, 
     """Yield crack IoU of each recipe on small photos, sharp or degraded as the recipe's own are."""
     small, degraded = half_size(data / "deepcrack", out)
     yield ("recipe", "learned from", "tested on", "crack IoU", "precision", "recall", "best Dice (ODS)")
-    for name in names or [name for name in recipe_names() if name not in LATER_STAGES]:
+    for name in names or [name for name in recipe_names() if name not in FROM_OTHERS]:
         enlarges = name.startswith(("csbsr", "bicubic"))
         learned = data / "patches" if name in FROM_LABELS else small
         more = SMALL_KBPN if name.startswith("csbsr") else []

@@ -310,14 +310,14 @@ def test_every_recipe_resolves(name):
 
 
 def test_recipes_come_with_the_package():
-    assert "default" in recipe_names()
+    assert "fast" in recipe_names()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("defaut", None, "no recipe 'defaut'.*did you mean default"),
-        ("zzzz", None, "no recipe 'zzzz'.*use a .toml file or .*default"),
+        ("fats", None, "no recipe 'fats'.*did you mean fast"),
+        ("zzzz", None, "no recipe 'zzzz'.*use a .toml file or .*fast"),
         ("bad.toml", b"lr = = 3", "bad.toml: not a recipe: "),
         ("latin.toml", "loss = 'ä'".encode("latin-1"), "latin.toml: not a recipe: "),
     ],
