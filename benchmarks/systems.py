@@ -37,7 +37,7 @@ FAIR = [
 SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
 FROM_OTHERS = {  # begin with the weights of another run
     *("fast_finetune", "fast_pavement", "fast_polish", "fast_synthetic"),
-    *("accurate", "accurate_polish"),
+    "accurate_polish",
     "weak_two_stage",
 }
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}

