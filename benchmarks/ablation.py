@@ -5,9 +5,10 @@
 DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
     parts      the small U-Net that ships, its recipe with one part changed at a time, 2,000 samples of 160 px each
-    networks   that U-Net, a U-Net over ResNet-101 and the U-Net of khanhha, 2,000 samples of 128 px each
+    networks   that U-Net, others over EfficientNet-Lite2 (of the extra `imagenet`) and over ResNet-101, and the U-Net of
+               khanhha, 2,000 samples of 128 px each
 
-All start from random weights, learn from as many samples in as many steps, and keep the last weights. Scores are crack
+All start from random weights but for one row of networks, learn from as many samples in as many steps, and keep the last weights. Scores are crack
 IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing; differences from the first
 row are of pairs of photos, with the 95 % interval of a bootstrap over groups of photos; an asterisk marks those that
 the interval tells from none. The last column is the share of pixels that is marked in photos without crack. --photos
@@ -41,6 +42,8 @@ SIZES = {
 }
 NETWORKS = {
     "unet_regnetx_002": [],
+    "unet_efficientnet_lite2": ["--model", "unet_efficientnet_lite2"],
+    "the same from ImageNet weights": ["--model", "unet_efficientnet_lite2", "--pretrained"],
     "unet_resnet101": ["--model", "unet_resnet101"],
     "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16"],
 }
