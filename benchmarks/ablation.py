@@ -5,14 +5,14 @@
 DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
     parts      the small U-Net that ships, its recipe with one part changed at a time, 2,000 samples of 160 px each
-    networks   that U-Net, others over EfficientNet-Lite2 (of the extra `imagenet`) and over ResNet-101, and the U-Net of
+    networks   that U-Net, others over EfficientNet-Lite2 (extra `imagenet`) and over ResNet-101, and the U-Net of
                khanhha, 2,000 samples of 128 px each
 
-All start from random weights but for one row of networks, learn from as many samples in as many steps, and keep the last weights. Scores are crack
-IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing; differences from the first
-row are of pairs of photos, with the 95 % interval of a bootstrap over groups of photos; an asterisk marks those that
-the interval tells from none. The last column is the share of pixels that is marked in photos without crack. --photos
-names photos without masks for the row that learns from them. What is in WORK already is used.
+All start from random weights but where a row says else, learn from as many samples in as many steps, and keep the last
+weights. Scores are crack IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing;
+differences from the first row are of pairs of photos, with the 95 % interval of a bootstrap over groups of photos; an
+asterisk marks those that the interval tells from none. The last column is the share of pixels that is marked in photos
+without crack. --photos names photos without masks for the row that learns from them. What is in WORK already is used.
 """
 
 from __future__ import annotations
