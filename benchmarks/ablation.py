@@ -1,10 +1,10 @@
-"""What each part of the recipe of the default weights is worth, and what larger networks make of the same photos.
+"""What each part of the recipe of the weights that ship is worth, and what larger networks make of the same photos.
 
     python benchmarks/ablation.py TABLE DATA [ROW ...] -o WORK [--photos DIR]
 
 DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
-    parts      the small U-Net that ships, its recipe with one part changed at a time, 2,000 samples of 160 px each
+    parts      a U-Net over RegNetX-200MF, the recipe with one part changed at a time, 2,000 samples of 160 px each
     networks   that U-Net, others over EfficientNet-Lite2 (extra `imagenet`) and over ResNet-101, and the U-Net of
                khanhha, 2,000 samples of 128 px each
 
@@ -33,17 +33,18 @@ from cracktool.registry import shipped_weights
 
 SETS = {"crack500": 30, "deepcrack": 20, "canal": 12, "sut": 8, "masonry": 7, "ceramic": 4, "walls": 4, "patches": 10}
 FIXED = [
-    *("--recipe", "fast", "--lr", "1e-3", "--set", "warmup_steps=20", "--set", "ema=0.98", "--set", "select=last"),
-    *("--set", "val_images=1", "--set", "workers=0", "--epochs", "4", "--batch-size", "8"),
+    *("--recipe", "fast", "--no-pretrained", "--epochs", "4", "--batch-size", "8", "--lr", "1e-3"),
+    *("--set", "augment.blur=0.25", "--set", "augment.noise=0.25", "--set", "augment.jpeg=0.25"),
+    *("--set", "warmup_steps=20", "--set", "ema=0.98", "--set", "select=last", "--set", "epoch_samples=500"),
+    *("--set", "val_images=1", "--set", "workers=0"),
 ]
-SIZES = {
-    "parts": ["--size", "160", "--set", "epoch_samples=500"],
-    "networks": ["--size", "128", "--set", "epoch_samples=500"],
-}
+SLIM = ["--set", "model_args.decoder_channels=[96,64,48,32]"]
+SMALL = ["--model", "unet_regnetx_002", *SLIM]
+SIZES = {"parts": [*SMALL, "--size", "160"], "networks": ["--size", "128"]}
 NETWORKS = {
-    "unet_regnetx_002": [],
-    "unet_efficientnet_lite2": ["--model", "unet_efficientnet_lite2"],
-    "the same from ImageNet weights": ["--model", "unet_efficientnet_lite2", "--pretrained"],
+    "unet_regnetx_002": SMALL,
+    "unet_efficientnet_lite2": ["--model", "unet_efficientnet_lite2", *SLIM],
+    "the same from ImageNet weights": ["--model", "unet_efficientnet_lite2", *SLIM, "--pretrained"],
     "unet_resnet101": ["--model", "unet_resnet101"],
     "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16"],
 }

@@ -7,7 +7,7 @@ RAW holds the raw data sets, one folder each, in the layouts that `crack prepare
 sut, masonry, ceramic, walls, patches, cfd (weights/README.md says where they are to be had). WORK takes the prepared
 sets and the runs; what is there already is used. The last step replaces weights/crack-NAME.safetensors and
 weights/scores/NAME/, and the ONNX file of the fast set. The extra of the first line holds the ImageNet weights that
-the accurate set begins with.
+they begin with.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from commands import crack
-from torch import Tensor
 
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
@@ -43,6 +40,7 @@ LAYOUTS = {
 VALIDATED = ("crack500", "deepcrack", "canal")
 TESTS = ("deepcrack", "crack500", "cfd", "canal")  # cfd is never trained on
 DATA = (
+    "ImageNet, by way of TensorFlow's EfficientNet-Lite: Apache-2.0",
     "Crack500, 781 tiles: no licence stated, please cite",
     "DeepCrack-537, 270 photos: non-commercial research and educational purposes",
     "canal and quay concrete from UAVs, 189 photos: CC0",
@@ -53,7 +51,6 @@ DATA = (
     "METU concrete patches without crack, 720: believed CC BY 4.0",
     "drawn by crack prepare synthetic, 1120",
 )
-PRETRAINED = "ImageNet, by way of EfficientNet-Lite2 of TensorFlow: Apache-2.0"
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -70,46 +67,20 @@ def main() -> None:
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
     crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
+    for name in options.names:
+        ship(name, learn(name))
     if "fast" in options.names:
-        ship("fast", learn_fast())
         export_model(load_weights(), converted_file(shipped_weights()), ExportOptions(overwrite=True))
         draw()
-    if "accurate" in options.names:
-        ship("accurate", learn_accurate())
 
 
-def learn_fast() -> Path:
-    """Train the fast set in its five stages, and return what ships."""
-    crack("train", "--recipe", "fast", "-o", "runs/fast", "--resume")
-    crack("train", "--recipe", "fast_finetune", "-o", "runs/finetune", "--resume")
-    crack("train", "--recipe", "fast_pavement", "-o", "runs/pavement", "--resume")
-    crack("train", "--recipe", "fast_polish", "-o", "runs/polish", "--resume")
-    average("real", DATA, ["polish/best", "polish/last", "pavement/last"])
-    crack("train", "--recipe", "fast_synthetic", "-o", "runs/synthetic", "--resume")
-    return average("shipped", DATA, ["real", "synthetic/best", "synthetic/best"])
-
-
-def learn_accurate() -> Path:
-    """Train the accurate set in its two stages, and return what ships."""
-    crack("train", "--recipe", "accurate", "-o", "runs/accurate", "--resume")
-    crack("train", "--recipe", "accurate_polish", "-o", "runs/accurate_polish", "--resume")
-    once, twice = average("once", (*DATA, PRETRAINED), ["accurate_polish/best"]), Path("runs/twice.safetensors")
-    crack("export", "--weights", once, "--views", "1,2", "-o", twice, "--overwrite")
-    return twice
-
-
-def average(name: str, data: Sequence[str], trained: Sequence[str]) -> Path:
-    """Write the mean of weights in the folder of runs and return its path.
-
-    Validation splits chose what is averaged. Of the polishing stage's best and last weights, each alone and averaged,
-    also with those of the stage before, the mean of all three was best on Crack500 and DeepCrack. Drawn cracks then
-    cost Crack500 1.4 points of crack IoU and brought canal 8.7; the mean of before, once, and after, twice, costs 0.7
-    and brings 7.1.
-    """
-    states, cards = zip(*(read_weights(Path(f"runs/{each}.safetensors")) for each in trained), strict=True)
+def learn(name: str) -> Path:
+    """Train a set in its two stages, and return what ships."""
+    crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
+    crack("train", "--recipe", f"{name}_polish", "-o", f"runs/{name}_polish", "--resume")
+    tensors, card = read_weights(Path(f"runs/{name}_polish/best.safetensors"))
     path = Path(f"runs/{name}.safetensors")
-    tensors = {name: mean([state[name] for state in states]) for name in states[0]}
-    save_weights(path, tensors, replace(cards[-1], data=tuple(data), licence=LICENCE, scores=()))
+    save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
     return path
 
 
@@ -140,11 +111,6 @@ def validation_score(weights: Path, name: str) -> dict[str, object]:
         "threshold": scored["threshold"],
         "iou": round(scored["scores"]["iou"]["pooled"], 4),
     }
-
-
-def mean(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the mean, or the first of tensors that only count."""
-    return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
 
 
 def draw() -> None:

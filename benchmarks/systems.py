@@ -35,11 +35,7 @@ FAIR = [
     *("--set", "select=last", "--set", "workers=1", "--set", "val_images=1"),
 ]
 SHORT = ["--set", "data_weights=[]", "--set", "warmup_steps=0"]
-FROM_OTHERS = {  # begin with the weights of another run
-    *("fast_finetune", "fast_pavement", "fast_polish", "fast_synthetic"),
-    "accurate_polish",
-    "weak_two_stage",
-}
+FROM_OTHERS = {"fast_polish", "accurate_polish", "weak_two_stage"}  # begin with the weights of another run
 FROM_LABELS = {"weak_unet_resnet50", "patch_resnet50"}
 SMALL_KBPN = ["--set", "model_args.features=32", "--set", "model_args.stages=2", "--set", "restore_epochs=0"]
 ENCODERS = (

@@ -74,7 +74,7 @@ def export_hub(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False)
 
     Example:
         >>> export_hub(load_weights(), Path("crack-fast")).model
-        'unet_regnetx_002'
+        'unet_efficientnet_lite0'
     """
     require_free(*(folder / name for name in (HUB_TENSORS, HUB_CONFIG, README)), overwrite=overwrite)
     card = export_safetensors(checkpoint, folder / HUB_TENSORS, overwrite=overwrite)

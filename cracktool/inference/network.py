@@ -80,7 +80,7 @@ def load_network(
 
     Example:
         >>> load_network("crack.onnx").card.model
-        'unet_regnetx_002'
+        'unet_efficientnet_lite0'
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}", remedy=did_you_mean(engine, ENGINES) or f"use {', '.join(ENGINES)}")

@@ -15,7 +15,7 @@ from cracktool.models.costs import read_costs
 from cracktool.models.crackformer import CrackFormer2
 from cracktool.models.crackrefinenet import CrackRefineNet
 from cracktool.models.csbsr import CSBSR, SR_WEIGHTS, BicubicPSPNet, CSBSRPSPNet, joint_loss
-from cracktool.models.encoder import encoder_names, encoder_statistics, is_encoder
+from cracktool.models.encoder import encoder_names, encoder_statistics
 from cracktool.models.fcdensenet import FCDenseNet
 from cracktool.models.hrnet_ocr import HRNetOCR
 from cracktool.models.khanhha import KhanhhaResNet, KhanhhaVGG
@@ -158,7 +158,7 @@ def describe(name: str) -> list[str]:
 
 def _parse_name(name: str) -> tuple[str, str]:
     family, _, encoder = name.partition("_")
-    if family in FAMILIES and is_encoder(encoder):
+    if family in FAMILIES and encoder in encoder_names():
         return family, encoder
     if family in FAMILIES:
         near = did_you_mean(name, [f"{family}_{known}" for known in encoder_names()])

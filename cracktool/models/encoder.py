@@ -1,7 +1,6 @@
 """Encoders: the backbones of timm, cut into feature maps by stride. The only module that imports timm.
 
-Knows nothing about decoders. timm is imported when it is needed, which takes a second or two: the fast set of weights
-does without it.
+Knows nothing about decoders. timm is imported when it is needed, which takes a second or two.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 
 from cracktool.errors import UsageError, WeightsError, did_you_mean
-from cracktool.models import regnet
 from cracktool.models.imagenet import PACKAGES, packaged_file, read_packaged
 
 MAX_STRIDE = 32
@@ -46,8 +44,6 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
         >>> encoder_strides(build_encoder("resnet18", max_stride=16))
         (2, 4, 8, 16)
     """
-    if name == regnet.NAME and not pretrained and max_stride in (2, 4, 8, 16, 32):
-        return regnet.RegNetX002(max_stride)
     import timm
 
     if name not in encoder_names():
@@ -72,12 +68,12 @@ def build_encoder(name: str, *, pretrained: bool = False, max_stride: int = MAX_
 
 def encoder_strides(encoder: nn.Module) -> tuple[int, ...]:
     """Return the stride of each feature map."""
-    return encoder.strides if isinstance(encoder, regnet.RegNetX002) else tuple(_info(encoder).reduction())
+    return tuple(_info(encoder).reduction())
 
 
 def encoder_channels(encoder: nn.Module) -> tuple[int, ...]:
     """Return the channels of each feature map."""
-    return encoder.channels if isinstance(encoder, regnet.RegNetX002) else tuple(_info(encoder).channels())
+    return tuple(_info(encoder).channels())
 
 
 def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -96,11 +92,6 @@ def encoder_names() -> tuple[str, ...]:
     import timm
 
     return tuple(timm.list_models())
-
-
-def is_encoder(name: str) -> bool:
-    """Return whether `build_encoder` knows a name."""
-    return name == regnet.NAME or name in encoder_names()
 
 
 def _with_packaged(encoder: nn.Module, name: str, file: Path) -> nn.Module:
