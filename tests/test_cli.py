@@ -87,7 +87,7 @@ def test_every_help_ends_with_an_example(crack, command):
         (["infer", "x.jpg", "--threshold", "1.5"], 2, "threshold"),
         (["train", "--model", "unet_resnet81"], 2, "unet_resnet18"),
         (["train"], 2, "--model"),
-        (["train", "--recipe", "defalt"], 2, "default"),
+        (["train", "--recipe", "fats"], 2, "fast"),
         (["train", "--model", "unet_resnet18", "--set", "lr=fast"], 2, "a number"),
         (["train", "--model", "unet_resnet18", "--set", "augment.blurr=1"], 2, "blur"),
         (["prepare", "crack50"], 2, "crack500"),
