@@ -451,7 +451,8 @@ def test_programs_that_are_damaged_foreign_or_run_code(program, tmp_path, monkey
     assert not (tmp_path / "evil").exists()
 
 
-def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path):
+def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(int8, "NARROW", 3)  # its first convolution has 4 channels
     exported = export_model(tiny, tmp_path / "int8.onnx", ExportOptions(int8=True, calibrate=photos))
     assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
     assert (exported.loss.photos, exported.loss.truth, exported.loss.before) == (3, False, 1.0)
@@ -460,6 +461,17 @@ def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path):
     model = onnx.load(exported.path)
     assert {tensor.data_type for tensor in model.graph.initializer} >= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     assert load_network(exported.path).card == CARD
+
+
+def test_narrow_ends_of_a_network_keep_their_bits():
+    widths = {"first": 16, "second": int8.NARROW, "wide": 64, "later": 8, "last": 1}
+    weights = [
+        onnx.helper.make_tensor(f"w_{name}", 1, (width, 1, 1, 1), [0.0] * width) for name, width in widths.items()
+    ]
+    nodes = [onnx.helper.make_node("Conv", ["x", f"w_{name}"], ["x"], name=name) for name in widths]
+    cast = onnx.helper.make_node("Cast", ["x"], ["x"], name="cast", to=1)
+    model = onnx.helper.make_model(onnx.helper.make_graph([cast, *nodes], "g", [], [], weights))
+    assert int8._kept(model) == ["cast", "first", "second", "last"]
 
 
 def test_int8_is_scored_by_the_masks_of_a_prepared_set(photos, tmp_path):
