@@ -56,7 +56,8 @@ def test_a_wheel_holds_code_recipes_and_weights(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cracktool").rglob("*.py")}
     recipes = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cracktool").rglob("*.toml")}
-    shipped = {f"cracktool/shipped_weights/crack-fast.{ending}" for ending in ("safetensors", "onnx")}
+    files = ("crack-fast.safetensors", "crack-fast.onnx", "crack-accurate.safetensors")
+    shipped = {f"cracktool/shipped_weights/{file}" for file in files}
     assert code | recipes | shipped | {"cracktool/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "examples/"))]
 
