@@ -13,7 +13,6 @@ ROWS.jsonl and not done again, so the run can be stopped and continued. Prints t
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import sys
@@ -34,23 +33,11 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import (
-    FLOAT32,
-    HALF,
-    INT8,
-    UNPOOLED,
-    Limits,
-    Probs,
-    measure_times,
-    run_photos,
-    unpools,
-    widen,
-)
-from cracktool.export.parity import prove as prove_file
+from cracktool.export.parity import HALF, INT8, Limits, Proof, float32_limits, measure_times
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
-from cracktool.inference.torch_network import ProgramNetwork, TorchNetwork
+from cracktool.inference.torch_network import ProgramNetwork
 from cracktool.models import LISTED, build_model, model_statistics
 from cracktool.models.costs import read_costs
 from cracktool.registry import read_card, weights_path
@@ -89,7 +76,7 @@ def read_rows(path: Path) -> list[Row]:
 def make_checkpoint(name: str) -> Checkpoint:
     """Return a network; random weights are spread, so that half of the pixels are crack and a wrong graph shows.
 
-    Not those of a network that unpools: what float32 rounds there would be spread as well, and be more than the limit.
+    Not those of a network that unpools: what float32 rounds there would be spread as well.
     """
     if name == SHIPPED:
         return load_weights()
@@ -103,7 +90,7 @@ def make_checkpoint(name: str) -> Checkpoint:
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
-    if not unpools(card):
+    if not float32_limits(card).rounding:
         spread(model, float(logits.mean()), float(logits.std()))
     return Checkpoint(model, card, "")
 
@@ -117,10 +104,10 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
             last[-1].bias.sub_(mean).div_(std)
 
 
-def make_files(checkpoint: Checkpoint, source: str, folder: Path, exact: Limits) -> Iterator[Made]:
+def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
     """Write the network in one format after the other: those made of ONNX, or the program."""
     options, card = ExportOptions(), checkpoint.card
-    facts = metadata(card, options)
+    facts, exact = metadata(card, options), float32_limits(card)
     first = folder / f"model.{source}"
     if source == "pt2":
         first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
@@ -147,30 +134,22 @@ def open_file(path: Path) -> Network:
 def measure(name: str, source: str, folder: Path) -> list[Row]:
     """Write, prove and time a network in all formats that come of a source; one of them is open at a time."""
     checkpoint = make_checkpoint(name)
-    reference = TorchNetwork(copy.deepcopy(checkpoint), CPU)
-    expected = list(run_photos(reference))
-    exact = FLOAT32
-    if unpools(checkpoint.card):
-        exact = widen(UNPOOLED, expected, TorchNetwork(in_float64(checkpoint), CPU, torch.float64))
+    proof = Proof(checkpoint)
     rows: list[Row] = []
-    for form, path, limits in make_files(checkpoint, source, folder, exact):
+    for form, path, limits in make_files(checkpoint, source, folder):
         try:
-            found = prove(form, path, limits, reference, expected)
+            found = measure_file(form, path, limits, proof)
         except CrackError as error:
             found = {"error": str(error)}
         rows.append({"format": form} | found)
     return rows
 
 
-def in_float64(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a copy of a network whose rounding does not show."""
-    return replace(checkpoint, model=copy.deepcopy(checkpoint.model).double())
-
-
-def prove(form: str, path: Path, limits: Limits, reference: Network, expected: list[Probs]) -> Row:
+def measure_file(form: str, path: Path, limits: Limits, proof: Proof) -> Row:
     """Return bytes, differences and time of a file; the time is taken in turn with PyTorch's."""
     network = open_file(path)
-    found = prove_file(form, network, expected, limits)
+    found = proof.check(form, network, limits)
+    reference = proof.reference
     times = measure_times({"torch": reference, "file": network}, SIDE // reference.card.scale, time.process_time)
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     return {

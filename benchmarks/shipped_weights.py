@@ -25,7 +25,6 @@ from commands import crack
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
-from cracktool.inference.converted import converted_file
 from cracktool.registry import SHIPPED, shipped_weights
 from cracktool.weights import load_weights, read_weights, save_weights
 
@@ -70,7 +69,7 @@ def main() -> None:
     for name in options.names:
         ship(name, learn(name))
     if "fast" in options.names:
-        export_model(load_weights(), converted_file(shipped_weights()), ExportOptions(overwrite=True))
+        export_model(load_weights(), shipped_weights().with_suffix(".onnx"), ExportOptions(overwrite=True))
         draw()
 
 

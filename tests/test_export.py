@@ -272,69 +272,104 @@ class Spoilt(TorchNetwork):
     [
         (lambda probs: probs[..., :-1], "gives shape"),
         (lambda probs: probs * torch.nan, "X gives values that are no numbers on a photo of 61 x 97 px"),
-        (lambda probs: (probs.logit() + 2e-3).sigmoid(), r"X is 0\.002 in logits away from PyTorch on a photo"),
+        (
+            lambda probs: (probs.logit() + 2e-3).sigmoid(),
+            r"X is 0\.002 in logits away .* on a photo of 61 x 97 px",
+        ),
     ],
 )
 def test_a_runtime_that_differs_is_refused(tiny, spoil, message):
     with pytest.raises(CrackError, match=message):
-        parity.compare(TorchNetwork(tiny, torch.device("cpu")), {"X": Spoilt(tiny, spoil)}, parity.FLOAT32)
+        parity.compare(tiny, {"X": Spoilt(tiny, spoil)}, parity.FLOAT32)
 
 
-def shifted(checkpoint, rows):
-    """Return a runtime whose logits are 0.01 away in some rows of a column."""
-
-    def spoil(probs):
-        logits = probs.logit()
-        logits[..., :rows, 5:6] += 0.01
-        return logits.sigmoid()
-
-    return Spoilt(checkpoint, spoil)
+def moved(logits, share, by=0.01):
+    """Move a share of the rows; a single row only where all of them are."""
+    rows = int(share * logits.shape[-2])
+    return torch.cat([logits[..., :rows, :] + by, logits[..., rows:, :]], -2)
 
 
-def test_few_pixels_of_a_network_that_unpools_may_differ(tiny):
-    reference = TorchNetwork(tiny, torch.device("cpu"))
-    limits = export._limits(ExportOptions(), replace(CARD, model="crackformer2"))
-    (found,) = parity.compare(reference, {"X": shifted(tiny, 1)}, limits)
-    assert found.logits == pytest.approx(0.01, rel=0.1)
-    strict = parity.Limits(logits=limits.logits, pixels=1)
-    for rows, bounds in ((999, replace(limits, further=1e-3)), (1, strict)):
-        with pytest.raises(CrackError, match=r"X is 0\.01 in logits away"):
-            parity.compare(reference, {"X": shifted(tiny, rows)}, bounds)
+def moving(checkpoint, share, by=0.01):
+    return Spoilt(checkpoint, lambda probs: moved(probs.logit(), share, by).sigmoid())
 
 
-def test_pytorch_may_be_further_from_a_runtime_where_it_is_far_from_float64(tiny):
-    reference = TorchNetwork(tiny, torch.device("cpu"))
-    tight = parity.Limits(logits=1e-3, pixels=1)
-    exact = shifted(tiny, 40)
-    parity.compare(reference, {"X": shifted(tiny, 60)}, tight, exact)
+class Rounded(nn.Module):
+    """A network that float32 and float64 give in part differently."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.tiny, self.share = Tiny(), share
+
+    def forward(self, x):
+        return moved(self.tiny(x), self.share if x.dtype == torch.float64 else 0)
+
+
+def rounded(share):
+    torch.manual_seed(0)
+    return Checkpoint(Rounded(share).eval(), CARD, "")
+
+
+UNPOOLED = parity.float32_limits(replace(CARD, model="csbsr_crackformer2"))
+
+
+def test_few_pixels_of_a_network_that_unpools_may_differ():
+    proof = parity.Proof(rounded(0))
+    few = replace(UNPOOLED, further=0.02)
+    assert proof.check("X", moving(proof.checkpoint, 0.02), few).logits == pytest.approx(0.01, rel=0.01)
+    assert "rounding" not in vars(proof)  # it takes long
     with pytest.raises(CrackError, match=r"X is 0\.01 in logits away"):
-        parity.compare(reference, {"X": shifted(tiny, 999)}, tight, exact)
-    masks = parity.widen(parity.Limits(logits=math.inf, pixels=0), list(parity.run_photos(reference)), exact)
-    assert masks.pixels == 2 * parity.measure_difference("X", exact, list(parity.run_photos(reference)), masks).pixels
+        proof.check("X", moving(proof.checkpoint, 0.02), parity.FLOAT32)
+    for share, limits in ((0.02, UNPOOLED), (0.03, few)):
+        with pytest.raises(CrackError, match=r"of the pixels, and float32 from float64 at 0\.00%"):
+            proof.check("X", moving(proof.checkpoint, share), limits)
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "needed"),
+    ("of_float64", "of_file", "message"),
     [
-        ("crackformer2", {}, True),
-        ("csbsr_crackformer2", {}, True),
-        ("crackformer2", {"half": True}, False),
-        ("u", {}, False),
+        (0.2, 0.3, None),
+        (0.1, 0.3, "X is more than 0.001 in logits away from PyTorch at 29.* of the pixels, and float32 from float64"),
+        (0.4, 0.6, "X is more than 0.001 in logits away from PyTorch at 62.* of the pixels"),
+        (0.4, 0.45, None),
+        (1, 0.45, None),
+        (1, 1, "X is more than 0.001 in logits away from PyTorch at 100"),
     ],
 )
-def test_float64_is_asked_where_rounding_decides(tiny, tmp_path, model, options, needed):
-    checkpoint = replace(tiny, card=replace(tiny.card, model=model))
-    exact = export._Work(checkpoint, ExportOptions(**options), tmp_path, None).exact()
-    assert (exact is not None) == needed
-    assert exact is None or exact.dtype == "float64"
+def test_a_file_may_be_as_far_as_rounding_explains(of_float64, of_file, message):
+    proof = parity.Proof(rounded(of_float64))
+    file = moving(proof.checkpoint, of_file)
+    if message is None:
+        assert proof.check("X", file, UNPOOLED).further > UNPOOLED.further
+        return
+    with pytest.raises(CrackError, match=message):
+        proof.check("X", file, UNPOOLED)
+
+
+@pytest.mark.parametrize(("of_float64", "refused"), [(0.2, True), (1, False)])
+def test_no_photo_may_be_away_as_a_whole_unless_float32_is(of_float64, refused):
+    proof = parity.Proof(rounded(of_float64))
+
+    def spoil(probs):
+        return moved(probs.logit(), probs.shape[-2] == 97).sigmoid()  # one of the photos
+
+    if not refused:
+        proof.check("X", Spoilt(proof.checkpoint, spoil), UNPOOLED)
+        return
+    with pytest.raises(CrackError, match=r"X is 0\.01 in logits away from PyTorch on a photo of 61 x 97 px"):
+        proof.check("X", Spoilt(proof.checkpoint, spoil), UNPOOLED)
+
+
+def test_masks_may_be_as_far_as_rounding_explains():
+    proof = parity.Proof(rounded(1))
+    assert proof.check("X", moving(proof.checkpoint, 0.45, by=0.05), UNPOOLED).pixels > UNPOOLED.pixels
+    with pytest.raises(CrackError, match=r"X gives another mask than PyTorch at .* pixels"):
+        proof.check("X", moving(proof.checkpoint, 0.45, by=0.5), UNPOOLED)
 
 
 def test_a_mask_that_differs_is_refused(tiny):
     network = Spoilt(tiny, lambda probs: (probs.logit() + 0.05).sigmoid())
     with pytest.raises(CrackError, match=r"X gives another mask than PyTorch at .* pixels"):
-        parity.compare(
-            TorchNetwork(tiny, torch.device("cpu")), {"X": network}, parity.Limits(logits=math.inf, pixels=1e-4)
-        )
+        parity.compare(tiny, {"X": network}, parity.Limits(logits=math.inf, pixels=1e-4))
 
 
 def test_logits_that_float32_rounds_away_count_as_equal():

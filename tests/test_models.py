@@ -108,7 +108,7 @@ def test_every_model_can_be_exported(name, tmp_path):
     model = filled(build_model(name)).eval()
     card = Card(model=name, mean=mean, std=std, tile=64, stride=model.stride, scale=model.scale)
     exported = export_model(Checkpoint(model, card, ""), tmp_path / "model.onnx")
-    assert exported.difference < 1e-3 or "crackformer" in name  # see parity.UNPOOLED
+    assert exported.difference < 1e-3 or "crackformer" in name  # see parity.Proof
 
 
 @pytest.mark.parametrize("name", SMALL)

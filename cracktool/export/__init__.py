@@ -6,7 +6,6 @@ small and fast; `parity` is the proof. Everything that is written is read back b
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,12 +21,12 @@ from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
 from cracktool.export.openvino_file import require_openvino, write_openvino
-from cracktool.export.parity import FLOAT32, HALF, INT8, UNPOOLED, Limits, Parity, compare, unpools
+from cracktool.export.parity import HALF, INT8, Limits, Parity, compare, float32_limits
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork
-from cracktool.inference.torch_network import ProgramNetwork, TorchNetwork
+from cracktool.inference.torch_network import ProgramNetwork
 from cracktool.weights import Checkpoint
 
 __all__ = [
@@ -131,7 +130,7 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(checkpoint, options, Path(folder), calibration)
         built = _BUILDERS[kind](work)
-        parities = compare(work.reference(), _open(built), _limits(options, checkpoint.card), work.exact())
+        parities = compare(checkpoint, _open(built), _limits(options, checkpoint.card))
         loss = work.loss(built)
         for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
             replace_file(target, made.read_bytes())
@@ -152,9 +151,7 @@ def _check(kind: str, options: ExportOptions) -> None:
 
 
 def _limits(options: ExportOptions, card: Card) -> Limits:
-    if options.int8 or options.half:
-        return INT8 if options.int8 else HALF
-    return UNPOOLED if unpools(card) else FLOAT32
+    return INT8 if options.int8 else HALF if options.half else float32_limits(card)
 
 
 class _Work:
@@ -165,16 +162,6 @@ class _Work:
     ) -> None:
         self.checkpoint, self.options, self.folder, self.calibration = checkpoint, options, folder, calibration
         self.metadata = metadata(checkpoint.card, options)
-
-    def reference(self, dtype: torch.dtype = torch.float32) -> Network:
-        """Return the checkpoint in PyTorch."""
-        model = copy.deepcopy(self.checkpoint.model).to(dtype)
-        return TorchNetwork(replace(self.checkpoint, model=model), _CPU, dtype)
-
-    def exact(self) -> Network | None:
-        """Return the checkpoint in float64 where the proof needs it: it takes six times as long."""
-        needed = _limits(self.options, self.checkpoint.card) is UNPOOLED
-        return self.reference(torch.float64) if needed else None
 
     def onnx(self, *, half: bool) -> Path:
         """Return the ONNX file, in 8 bits where they are wanted."""

@@ -1,18 +1,20 @@
 """The proof of an export: the same photos through PyTorch and through each runtime, compared and timed side by side.
 
-Photos are made, not read. Knows no file format: it sees networks that are ready to run.
+Photos are made, not read. Knows no file format: it sees exported files as networks that are ready to run.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cracktool.card import Card
 from cracktool.datasets.synthetic import Wishes, make_sample
@@ -20,7 +22,9 @@ from cracktool.errors import CrackError
 from cracktool.images import Image
 from cracktool.inference import Network, Predictor
 from cracktool.inference.memory import MainMemory, Pixels
+from cracktool.inference.torch_network import TorchNetwork
 from cracktool.metrics import threshold_level
+from cracktool.weights import Checkpoint
 
 WHOLE = ((97, 61), (130, 165), (1, 1))
 """Heights and widths of the photos that go in whole: odd, even, and the smallest. A network that enlarges
@@ -48,18 +52,20 @@ class Limits:
 
     Args:
         logits: Largest difference of a logit.
-        pixels: Largest share of the pixels that are crack in only one of the two masks.
-        further: Largest share of the pixels whose logits differ by more.
+        pixels: Largest share of the pixels, over all photos, that are crack in only one of the two masks.
+        further: Largest share of the pixels of each photo whose logits differ by more.
+        rounding: Whether a file that is further away may be as far as rounding explains; see `Proof`.
     """
 
     logits: float
     pixels: float
     further: float = 0.0
+    rounding: bool = False
 
 
 FLOAT32 = Limits(logits=1e-3, pixels=1e-4)
-UNPOOLED = Limits(logits=1e-3, pixels=1e-4, further=1e-2)
-"""Of a network in float32 for which `unpools` holds, before `widen`: a single value put elsewhere shows in an area."""
+UNPOOLED = Limits(logits=1e-3, pixels=1e-4, further=1e-2, rounding=True)
+"""Of a network in float32 that puts maxima back where it found them: a single one put elsewhere shows in an area."""
 
 HALF = Limits(logits=0.25, pixels=5e-3)
 INT8 = Limits(logits=math.inf, pixels=math.inf)  # judged by what it costs in crack IoU
@@ -85,67 +91,166 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How far two networks are apart on one photo.
+
+    Args:
+        photo: What it is, for the user.
+        size: Its pixels.
+        logits: Largest difference of a logit.
+        further: Number of pixels whose logits differ by more than a limit.
+        wrong: Number of pixels that are crack in only one of the two masks.
+    """
+
+    photo: str
+    size: int
+    logits: float
+    further: int
+    wrong: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """How far two networks are apart on the photos.
 
     Args:
-        logits: Largest difference of a logit.
-        further: Share of the pixels whose logits differ by more than a limit.
-        pixels: Share of the pixels that are crack in only one of the two masks.
-        photo: The one with the largest difference, for the user.
+        gaps: On each of them.
     """
 
-    logits: float
-    further: float
-    pixels: float
-    photo: str
+    gaps: tuple[Gap, ...]
+
+    @property
+    def logits(self) -> float:
+        """Largest difference of a logit."""
+        return max(gap.logits for gap in self.gaps)
+
+    @property
+    def further(self) -> float:
+        """Share of the pixels of all photos whose logits differ by more than the limit."""
+        return sum(gap.further for gap in self.gaps) / sum(gap.size for gap in self.gaps)
+
+    @property
+    def pixels(self) -> float:
+        """Share of the pixels of all photos that are crack in only one of the two masks."""
+        return sum(gap.wrong for gap in self.gaps) / sum(gap.size for gap in self.gaps)
 
 
-def unpools(card: Card) -> bool:
-    """Return whether a network puts maxima back where it found them: rounding may decide where that is."""
-    return "crackformer" in card.model
+def float32_limits(card: Card) -> Limits:
+    """Return how far an exported float32 file of a network may be from it."""
+    return UNPOOLED if "crackformer" in card.model else FLOAT32
 
 
-def widen(limits: Limits, reference: list[Probs], exact: Network) -> Limits:
-    """Return limits that leave room for what rounding does to a network that unpools.
+class Proof:
+    """What PyTorch gives of the photos, for exported files to be compared with.
 
-    Which of two nearly equal values is the larger is decided by rounding, and where it is put back deep inside shows in
-    a wide area. PyTorch in float32 is therefore itself away from float64, and a runtime that rounds in another order is
-    as far from float64 in its own way: up to twice as far from PyTorch. Half of the pixels must stay within the limit
-    of logits whatever rounding does, as those of a wrong graph do not.
+    Which of two nearly equal values is the larger is decided by rounding, and where it is put back deep inside a
+    network that unpools shows in a wide area. PyTorch in float32 is therefore itself away from float64, and a runtime
+    that rounds in another order is as far from float64 in its own way: up to twice as far from PyTorch. Half of all
+    pixels must be near whatever rounding does, as those of a wrong graph are not, and half of each photo, but for one
+    of which float32 itself moves more.
 
     Args:
-        limits: Those of a network that rounding leaves alone.
-        reference: What `run_photos` gives of the checkpoint in float32.
-        exact: The checkpoint in float64.
+        checkpoint: The network and its card; it is left as it was.
     """
-    rounding = measure_difference("float64", exact, reference, limits)
-    return replace(
-        limits,
-        further=min(max(limits.further, 2 * rounding.further), 0.5),
-        pixels=max(limits.pixels, 2 * rounding.pixels),
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.reference = self._network(torch.float32)
+        self.expected = list(run_photos(self.reference))
+
+    def _network(self, dtype: torch.dtype) -> Network:
+        model = copy.deepcopy(self.checkpoint.model).to(dtype)
+        return TorchNetwork(replace(self.checkpoint, model=model), torch.device("cpu"), dtype)
+
+    @cached_property
+    def rounding(self) -> Difference:
+        """How far float32 is from float64, which takes six times as long: asked only where it is needed."""
+        return self.measure("float64", self._network(torch.float64), UNPOOLED.logits)
+
+    def check(self, name: str, network: Network, limits: Limits) -> Difference:
+        """Return how far an exported file is from PyTorch.
+
+        Args:
+            name: Name of the runtime.
+            network: The file in it.
+            limits: How far it may be.
+
+        Raises:
+            CrackError: It is further away, or gives results of another shape, or values that are no numbers.
+        """
+        found = self.measure(name, network, limits.logits)
+        problem = _problem(found, [limits.further] * len(found.gaps), limits.pixels)
+        if problem and limits.rounding:
+            problem = self._unexplained(found, limits)
+        if problem:
+            raise CrackError(f"{name} {problem}")
+        return found
+
+    def _unexplained(self, found: Difference, limits: Limits) -> str | None:
+        rounding = self.rounding
+        if found.further > min(2 * rounding.further, 0.5):
+            away = f"is more than {limits.logits:g} in logits away from PyTorch at {found.further:.2%} of the pixels"
+            return f"{away}, and float32 from float64 at {rounding.further:.2%}"
+        shares = [1.0 if 2 * gap.further > gap.size else 0.5 for gap in rounding.gaps]
+        return _problem(found, shares, max(limits.pixels, 2 * rounding.pixels))
+
+    def measure(self, name: str, network: Network, limit: float) -> Difference:
+        """Return how far a network is from PyTorch; pixels are counted whose logits differ by more than a limit.
+
+        Raises:
+            CrackError: It gives results of another shape, or values that are no numbers.
+        """
+        level = threshold_level(network.card.threshold)
+        pairs = zip(self.expected, run_photos(network), strict=True)
+        return Difference(gaps=tuple(_measure_gap(name, ours, theirs, limit, level) for ours, theirs in pairs))
+
+
+def _measure_gap(name: str, ours: Probs, theirs: Probs, limit: float, level: int) -> Gap:
+    photo = f"a photo of {ours.shape[-1]} x {ours.shape[-2]} px"
+    if ours.shape != theirs.shape:
+        raise CrackError(f"{name} gives shape {theirs.shape} and PyTorch {ours.shape} on {photo}")
+    if not np.isfinite(theirs).all():
+        raise CrackError(f"{name} gives values that are no numbers on {photo}")
+    differences = np.abs(_logits(theirs) - _logits(ours))
+    quantise = MainMemory().quantise
+    return Gap(
+        photo=photo,
+        size=ours.size,
+        logits=float(differences.max()),
+        further=int((differences > limit).sum()),
+        wrong=int(((quantise(ours) >= level) != (quantise(theirs) >= level)).sum()),
     )
 
 
-def compare(
-    reference: Network, networks: Mapping[str, Network], limits: Limits, exact: Network | None = None
-) -> tuple[Parity, ...]:
-    """Run the same photos through all networks.
+def _problem(found: Difference, shares: Sequence[float], pixels: float) -> str | None:
+    """Return what is wrong where a photo is further away at more than its share, or the masks differ at too many."""
+    for gap, share in zip(found.gaps, shares, strict=True):
+        if gap.further > share * gap.size:
+            return f"is {gap.logits:.2g} in logits away from PyTorch on {gap.photo}"
+    return f"gives another mask than PyTorch at {found.pixels:.2%} of the pixels" if found.pixels > pixels else None
+
+
+def _logits(probs: Probs) -> npt.NDArray[np.float64]:
+    sure = 1 / (1 + math.exp(-SURE))
+    p = np.clip(probs.astype(np.float64), 1 - sure, sure)
+    logits: npt.NDArray[np.float64] = np.log(p / (1 - p))
+    return logits
+
+
+def compare(checkpoint: Checkpoint, networks: Mapping[str, Network], limits: Limits) -> tuple[Parity, ...]:
+    """Run the same photos through PyTorch and all networks.
 
     Args:
-        reference: The checkpoint in PyTorch, in float32.
+        checkpoint: What was exported.
         networks: Name of a runtime -> the exported file in it.
-        limits: How far they may be apart.
-        exact: The checkpoint in float64, where rounding decides much; see `widen`.
+        limits: How far they may be from PyTorch.
 
     Raises:
-        CrackError: One is further from the reference.
+        CrackError: One is further away.
     """
-    expected = list(run_photos(reference))
-    if exact is not None:
-        limits = widen(limits, expected, exact)
-    found = {name: prove(name, network, expected, limits) for name, network in networks.items()}
-    times = measure_times({"": reference, **networks}, reference.card.tile)
+    proof = Proof(checkpoint)
+    found = {name: proof.check(name, network, limits) for name, network in networks.items()}
+    times = measure_times({"": proof.reference, **networks}, checkpoint.card.tile)
     return tuple(
         Parity(
             runtime=name,
@@ -181,57 +286,6 @@ def _whole(network: Network, photo: Image) -> Probs:
 
     memory = network.memory
     return memory.download(network(memory.upload((2, *photo.shape), fill)))()
-
-
-def prove(name: str, network: Network, expected: list[Probs], limits: Limits) -> Difference:
-    """Return how far an exported file is from PyTorch.
-
-    Args:
-        name: Name of the runtime.
-        network: The file in it.
-        expected: What `run_photos` gives of the checkpoint in PyTorch.
-        limits: How far it may be from that.
-
-    Raises:
-        CrackError: It is further away.
-    """
-    found = measure_difference(name, network, expected, limits)
-    if found.further > limits.further:
-        raise CrackError(f"{name} is {found.logits:.2g} in logits away from PyTorch on {found.photo}")
-    if found.pixels > limits.pixels:
-        raise CrackError(f"{name} gives another mask than PyTorch at {found.pixels:.2%} of the pixels")
-    return found
-
-
-def measure_difference(name: str, network: Network, expected: list[Probs], limits: Limits) -> Difference:
-    """Return how far a network is from what another gave; of the limits only that of logits is used.
-
-    Raises:
-        CrackError: It gives results of another shape, or values that are no numbers.
-    """
-    level = threshold_level(network.card.threshold)
-    quantise, further, wrong = MainMemory().quantise, 0, 0
-    largest = {}
-    for ours, theirs in zip(expected, run_photos(network), strict=True):
-        photo = f"a photo of {ours.shape[-1]} x {ours.shape[-2]} px"
-        if ours.shape != theirs.shape:
-            raise CrackError(f"{name} gives shape {theirs.shape} and PyTorch {ours.shape} on {photo}")
-        if not np.isfinite(theirs).all():
-            raise CrackError(f"{name} gives values that are no numbers on {photo}")
-        differences = np.abs(_logits(theirs) - _logits(ours))
-        largest[photo] = float(differences.max())
-        further += int((differences > limits.logits).sum())
-        wrong += int(((quantise(ours) >= level) != (quantise(theirs) >= level)).sum())
-    total = sum(ours.size for ours in expected)
-    photo = max(largest, key=largest.__getitem__)
-    return Difference(logits=largest[photo], further=further / total, pixels=wrong / total, photo=photo)
-
-
-def _logits(probs: Probs) -> npt.NDArray[np.float64]:
-    sure = 1 / (1 + math.exp(-SURE))
-    p = np.clip(probs.astype(np.float64), 1 - sure, sure)
-    logits: npt.NDArray[np.float64] = np.log(p / (1 - p))
-    return logits
 
 
 def measure_times(

@@ -16,7 +16,7 @@ from cracktool.card import file_digest
 from cracktool.device import cpu_has_bfloat16, is_cpu
 from cracktool.errors import UsageError
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
-from cracktool.registry import SHIPPED, SHIPPED_FOLDERS, cache_folder, read_card
+from cracktool.registry import SHIPPED_FOLDERS, cache_folder, read_card
 
 if TYPE_CHECKING:
     from cracktool.weights import Checkpoint
@@ -28,14 +28,14 @@ _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def converted_file(weights: Path) -> Path:
-    """Return where the ONNX file of a checkpoint is kept, whether it is there or not; that of the fast weights ships.
+    """Return where the ONNX file of a checkpoint is kept, whether it is there or not: beside weights where it ships.
 
     Example:
         >>> converted_file(Path("runs/unet_resnet101/best.safetensors")).parent
         PosixPath('/home/me/.cache/cracktool/checkpoints/onnx')
     """
     beside = weights.with_suffix(".onnx")
-    if beside in (folder / f"crack-{SHIPPED[0]}.onnx" for folder in SHIPPED_FOLDERS):
+    if beside.parent in SHIPPED_FOLDERS and beside.is_file():
         return beside
     return cache_folder() / "onnx" / f"{file_digest(weights)}-{__version__}.onnx"
 
