@@ -738,7 +738,7 @@ def test_views_go_into_the_weights(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_views_in_onnx(tmp_path):
-    fine = with_views(checkpoint("unet_regnetx_002"), [1, 2])
+    fine = with_views(checkpoint("unet_efficientnet_lite0"), [1, 2])
     assert export_model(fine, tmp_path / "fine.onnx").difference < 1e-3
 
 
@@ -765,7 +765,7 @@ def test_forms_of_onnx(tiny, tmp_path, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unet_resnet18", "unet_regnetx_002", "unet_convnext_tiny", "pspnet_resnet18"])
+@pytest.mark.parametrize("name", ["unet_resnet18", "unet_efficientnet_lite0", "unet_convnext_tiny", "pspnet_resnet18"])
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
 def test_every_kind_of_network_can_be_exported(tmp_path, name, ending):
     original = checkpoint(name)

@@ -39,7 +39,7 @@ from cracktool.models.encoder import (
 )
 from cracktool.weights import Checkpoint
 
-SMALL = ("unet_regnetx_002", "unet_resnet18", "pspnet_resnet18")
+SMALL = ("unet_efficientnet_lite0", "unet_resnet18", "pspnet_resnet18")
 NAMES = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in LISTED]
 
 
@@ -129,8 +129,8 @@ def test_padding_is_repetition_of_the_border_and_cropping(name):
 
 
 def test_views_are_averaged_at_the_size_of_the_input():
-    model = filled(build_model("unet_regnetx_002", views=[1, 2])).eval()
-    once = build_model("unet_regnetx_002").eval()
+    model = filled(build_model("unet_efficientnet_lite0", views=[1, 2])).eval()
+    once = build_model("unet_efficientnet_lite0").eval()
     once.load_state_dict(model.state_dict())
     x = picture(33, 65)
     with torch.no_grad():

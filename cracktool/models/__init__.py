@@ -100,11 +100,15 @@ SYSTEMS: dict[str, System] = {
 }
 """Name -> published network that is not a family over encoders."""
 
-LISTED = tuple(SYSTEMS) + tuple(
-    f"{family}_{encoder}"
-    for family in ("unet", "pspnet")
-    for encoder in ("regnetx_002", "resnet18", "resnet34", "resnet50", "resnet101", "convnext_tiny", "convnext_base")
-    if not (family == "pspnet" and encoder == "regnetx_002")
+LISTED = (
+    *SYSTEMS,
+    "unet_efficientnet_lite0",  # the network of the weights that ship as fast, and that of accurate
+    "unet_efficientnet_lite2",
+    *(
+        f"{family}_{encoder}"
+        for family in ("unet", "pspnet")
+        for encoder in ("resnet18", "resnet34", "resnet50", "resnet101", "convnext_tiny", "convnext_base")
+    ),
 )
 """The names shown to a user who asks for examples; every one of them is tested."""
 
