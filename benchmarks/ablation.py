@@ -5,8 +5,8 @@
 DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
     parts      a U-Net over RegNetX-200MF, the recipe with one part changed at a time, 2,000 samples of 160 px each
-    networks   that U-Net, others over EfficientNet-Lite2 (extra `imagenet`) and over ResNet-101, and the U-Net of
-               khanhha, 2,000 samples of 128 px each
+    networks   the network of the default weights, from random and from ImageNet weights (extra `imagenet`), a U-Net
+               over ResNet-101 and the U-Net of khanhha, 2,000 samples of 128 px each
 
 All start from random weights but where a row says else, learn from as many samples in as many steps, and keep the last
 weights. Scores are crack IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing;
@@ -39,12 +39,10 @@ FIXED = [
     *("--set", "val_images=1", "--set", "workers=0"),
 ]
 SLIM = ["--set", "model_args.decoder_channels=[96,64,48,32]"]
-SMALL = ["--model", "unet_regnetx_002", *SLIM]
-SIZES = {"parts": [*SMALL, "--size", "160"], "networks": ["--size", "128"]}
+SIZES = {"parts": ["--model", "unet_regnetx_002", *SLIM, "--size", "160"], "networks": ["--size", "128"]}
 NETWORKS = {
-    "unet_regnetx_002": SMALL,
-    "unet_efficientnet_lite2": ["--model", "unet_efficientnet_lite2", *SLIM],
-    "the same from ImageNet weights": ["--model", "unet_efficientnet_lite2", *SLIM, "--pretrained"],
+    "unet_efficientnet_lite0": SLIM,
+    "the same from ImageNet weights": [*SLIM, "--pretrained"],
     "unet_resnet101": ["--model", "unet_resnet101"],
     "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16"],
 }
