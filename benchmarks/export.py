@@ -33,7 +33,7 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import HALF, INT8, Limits, Proof, float32_limits, measure_times
+from cracktool.export.parity import INT8, Limits, Proof, float_limits, measure_times
 from cracktool.export.program import build_program
 from cracktool.inference import Network
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -90,7 +90,7 @@ def make_checkpoint(name: str) -> Checkpoint:
     card = Card(model=name, mean=mean, std=std, tile=tile, stride=model.stride, scale=model.scale)
     with torch.inference_mode():
         logits = model(torch.randn(1, 3, 96, 96))
-    if not float32_limits(card).rounding:
+    if not float_limits(card, half=False).rounding:
         spread(model, float(logits.mean()), float(logits.std()))
     return Checkpoint(model, card, "")
 
@@ -107,7 +107,7 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
 def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
     """Write the network in one format after the other: those made of ONNX, or the program."""
     options, card = ExportOptions(), checkpoint.card
-    facts, exact = metadata(card, options), float32_limits(card)
+    facts, exact = metadata(card, options), float_limits(card, half=False)
     first = folder / f"model.{source}"
     if source == "pt2":
         first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
@@ -115,9 +115,9 @@ def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Ma
         return
     first.write_bytes(build_onnx(ExportedForm(checkpoint, options), card, options.takes, options.gives, facts))
     yield "onnx", first, exact
-    for form, half, limits in (("openvino", False, exact), ("openvino --half", True, HALF)):
+    for form, half in (("openvino", False), ("openvino --half", True)):
         write_openvino(first, folder / f"{form}.xml", half=half)
-        yield form, folder / f"{form}.xml", limits
+        yield form, folder / f"{form}.xml", float_limits(card, half=half)
     write_int8(first, folder / "int8.onnx", read_calibration(PHOTOS))
     yield "onnx --int8", folder / "int8.onnx", INT8
     write_openvino(folder / "int8.onnx", folder / "int8.xml", half=False)

@@ -309,7 +309,7 @@ def rounded(share):
     return Checkpoint(Rounded(share).eval(), CARD, "")
 
 
-UNPOOLED = parity.float32_limits(replace(CARD, model="csbsr_crackformer2"))
+UNPOOLED = parity.float_limits(replace(CARD, model="csbsr_crackformer2"), half=False)
 
 
 def test_few_pixels_of_a_network_that_unpools_may_differ():
@@ -322,6 +322,17 @@ def test_few_pixels_of_a_network_that_unpools_may_differ():
     for share, limits in ((0.02, UNPOOLED), (0.03, few)):
         with pytest.raises(CrackError, match=r"of the pixels, and float32 from float64 at 0\.00%"):
             proof.check("X", moving(proof.checkpoint, share), limits)
+
+
+def test_16_bits_of_a_network_that_unpools_may_differ_at_more_pixels_but_not_in_the_mask():
+    limits = parity.float_limits(replace(CARD, model="crackformer2"), half=True)
+    proof = parity.Proof(rounded(0))
+    assert proof.check("X", moving(proof.checkpoint, 0.04, by=0.3), limits).further > 0
+    assert limits.pixels == parity.HALF.pixels
+    for share, refusing in ((0.04, parity.HALF), (0.06, limits)):
+        with pytest.raises(CrackError, match=r"X is 0\.3 in logits away from PyTorch on a photo of 61 x 97 px"):
+            proof.check("X", moving(proof.checkpoint, share, by=0.3), refusing)
+    assert "rounding" not in vars(proof)
 
 
 @pytest.mark.parametrize(

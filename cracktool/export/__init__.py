@@ -21,7 +21,7 @@ from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
 from cracktool.export.openvino_file import require_openvino, write_openvino
-from cracktool.export.parity import HALF, INT8, Limits, Parity, compare, float32_limits
+from cracktool.export.parity import INT8, Limits, Parity, compare, float_limits
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
@@ -151,7 +151,7 @@ def _check(kind: str, options: ExportOptions) -> None:
 
 
 def _limits(options: ExportOptions, card: Card) -> Limits:
-    return INT8 if options.int8 else HALF if options.half else float32_limits(card)
+    return INT8 if options.int8 else float_limits(card, half=options.half)
 
 
 class _Work:

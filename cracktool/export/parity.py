@@ -64,9 +64,6 @@ class Limits:
 
 
 FLOAT32 = Limits(logits=1e-3, pixels=1e-4)
-UNPOOLED = Limits(logits=1e-3, pixels=1e-4, further=1e-2, rounding=True)
-"""Of a network in float32 that puts maxima back where it found them: a single one put elsewhere shows in an area."""
-
 HALF = Limits(logits=0.25, pixels=5e-3)
 INT8 = Limits(logits=math.inf, pixels=math.inf)  # judged by what it costs in crack IoU
 
@@ -135,9 +132,16 @@ class Difference:
         return sum(gap.wrong for gap in self.gaps) / sum(gap.size for gap in self.gaps)
 
 
-def float32_limits(card: Card) -> Limits:
-    """Return how far an exported float32 file of a network may be from it."""
-    return UNPOOLED if "crackformer" in card.model else FLOAT32
+def float_limits(card: Card, *, half: bool) -> Limits:
+    """Return how far a file in 32 or 16 bits may be from the network.
+
+    Where a network puts maxima back where it found them, a single one put elsewhere shows in an area: there some
+    logits may be anywhere. What the masks may differ is the same, but for what rounding explains in 32 bits.
+    """
+    limits = HALF if half else FLOAT32
+    if "crackformer" not in card.model:
+        return limits
+    return replace(limits, further=0.05 if half else 0.01, rounding=not half)
 
 
 class Proof:
@@ -165,7 +169,7 @@ class Proof:
     @cached_property
     def rounding(self) -> Difference:
         """How far float32 is from float64, which takes six times as long: asked only where it is needed."""
-        return self.measure("float64", self._network(torch.float64), UNPOOLED.logits)
+        return self.measure("float64", self._network(torch.float64), FLOAT32.logits)
 
     def check(self, name: str, network: Network, limits: Limits) -> Difference:
         """Return how far an exported file is from PyTorch.
