@@ -6,7 +6,7 @@ DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
     parts      a U-Net over RegNetX-200MF, the recipe with one part changed at a time, 2,000 samples of 160 px each
     networks   the network of the default weights, from random and from ImageNet weights (extra `imagenet`), a U-Net
-               over ResNet-101 and the U-Net of khanhha, 2,000 samples of 128 px each
+               over ResNet-101 and one of khanhha, 2,000 samples of 128 px each
 
 All start from random weights but where a row says else, learn from as many samples in as many steps, and keep the last
 weights. Scores are crack IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing;
@@ -44,7 +44,7 @@ NETWORKS = {
     "unet_efficientnet_lite0": SLIM,
     "the same from ImageNet weights": [*SLIM, "--pretrained"],
     "unet_resnet101": ["--model", "unet_resnet101"],
-    "khanhha_unet_vgg16": ["--model", "khanhha_unet_vgg16"],
+    "khanhha_unet_resnet34": ["--model", "khanhha_unet_resnet34"],
 }
 
 
