@@ -122,9 +122,16 @@ def test_the_readme_quotes_the_scores_of_the_files():
     for (weights, name), cells in quoted.items():
         report = json.loads((SCORES / weights / f"{name}.json").read_text(encoding="utf-8"))
         scores = report["scores"]
-        pooled = [f"{scores[key]['pooled']:.3f}" for key in ("iou", "dice", "f1_2px", "cldice")]
+        iou, *pooled = (f"{scores[key]['pooled']:.3f}" for key in ("iou", "dice", "f1_2px", "cldice"))
+        low, high = scores["iou"]["pooled_ci95"]
         image_mean = f"{scores['iou']['empty_is_one']['mean']:.3f}"
-        assert cells == [f"{report['split']}, {report['images']} images", *pooled, image_mean], (weights, name)
+        cells_due = [
+            f"{report['split']}, {report['images']} images",
+            f"{iou} [{low:.3f}, {high:.3f}]",
+            *pooled,
+            image_mean,
+        ]
+        assert cells == cells_due, (weights, name)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
