@@ -15,6 +15,7 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from cracktool.card import Card
 from cracktool.datasets.synthetic import Wishes, make_sample
@@ -162,21 +163,16 @@ class Proof:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.reference = self._network(change=0)
+        self.reference = self._network(copy.deepcopy(checkpoint.model).float())
         self.expected = list(run_photos(self.reference))
 
-    def _network(self, change: float, seed: int = 0) -> Network:
-        model = copy.deepcopy(self.checkpoint.model).float()
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weights in model.parameters():
-                weights.mul_(1 + change * torch.randn(weights.shape, generator=generator))
+    def _network(self, model: nn.Module) -> Network:
         return TorchNetwork(replace(self.checkpoint, model=model), torch.device("cpu"))
 
     @cached_property
     def rounding(self) -> tuple[Difference, ...]:
         """How far the network is from itself with its weights changed a little, a few times over."""
-        changed = (self._network(CHANGE, seed) for seed in range(CHANGES))
+        changed = (self._network(_changed(self.checkpoint.model, seed)) for seed in range(CHANGES))
         return tuple(self.measure("PyTorch", network, FLOAT32.logits) for network in changed)
 
     def check(self, name: str, network: Network, limits: Limits) -> Difference:
@@ -218,6 +214,15 @@ class Proof:
         level = threshold_level(network.card.threshold)
         pairs = zip(self.expected, run_photos(network), strict=True)
         return Difference(gaps=tuple(_measure_gap(name, ours, theirs, limit, level) for ours, theirs in pairs))
+
+
+def _changed(model: nn.Module, seed: int) -> nn.Module:
+    model = copy.deepcopy(model).float()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(1 + CHANGE * torch.randn(weights.shape, generator=generator))
+    return model
 
 
 def _measure_gap(name: str, ours: Probs, theirs: Probs, limit: float, level: int) -> Gap:
