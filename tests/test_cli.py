@@ -262,6 +262,10 @@ def test_prepare_then_eval(crack, photos, tmp_path):
     report = json.loads(printed)
     assert (code, report["images"], report["split"]) == (0, 3, "test")
     assert report["origin"]["digest"]
+    assert report["origin"]["settings"]["tta"] is False
+    flipped = json.loads(crack("eval", data, "--tta", "--json", "-q", "--figures", "0")[1])
+    assert flipped["origin"]["settings"]["tta"] is True
+    assert flipped["scores"]["brier"] != report["scores"]["brier"]
     exported = converted_file(shipped_weights())
     code, printed, err = crack("eval", data, "--weights", exported, "--json", "--figures", "0")
     assert code == 0

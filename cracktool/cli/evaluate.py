@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cracktool.cli.options import Debug, Device, Dtype, Model, Quiet, Threshold, Tile, build_predictor, tile_side
+from cracktool.cli.options import (
+    Debug,
+    Device,
+    Dtype,
+    Model,
+    Overlap,
+    Quiet,
+    Threshold,
+    Tile,
+    Tta,
+    build_predictor,
+    tile_side,
+)
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
 from cracktool.errors import CrackError, UsageError
 
@@ -67,7 +79,8 @@ def evaluate(
     ] = None,
     score: Annotated[str, typer.Option(help="Score of the matrix of several sets.")] = "iou",
     tile: Tile = "auto",
-    overlap: Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")] = 0.25,
+    overlap: Overlap = 0.25,
+    tta: Tta = False,
     figures: Annotated[int, typer.Option(min=0, help="Side-by-side pictures: the worst, median and best.")] = 12,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for page, tables and pictures.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How tables are printed.")] = Format.table,
@@ -94,7 +107,9 @@ def evaluate(
     from cracktool.protocols import choose_protocols
 
     def build(chosen: Path | None) -> Predictor:
-        settings: dict[str, Any] = {"tile": tile_side(tile), "overlap": overlap, "threshold": threshold}
+        settings: dict[str, Any] = {
+            "tile": tile_side(tile), "overlap": overlap, "tta": tta, "threshold": threshold,
+        }  # fmt: skip
         # Scores of a checkpoint are those of PyTorch, wherever and with whatever they are repeated.
         engine = "auto" if chosen is not None and chosen.suffix in EXPORTED else "torch"
         return build_predictor(chosen, device, quiet, model=model, dtype=dtype, engine=engine, **settings)

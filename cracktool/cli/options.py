@@ -26,6 +26,8 @@ Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Network of an authors' .pth file; refuses weights of another.")
 ]
 Tile = Annotated[str, typer.Option(metavar="PX|auto", help="Side of the tiles; auto for what suits each photo.")]
+Overlap = Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Average over four flips: four times the work.")]
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
 
 
