@@ -1,6 +1,6 @@
 """What each part of the recipe of the weights that ship is worth, and what larger networks make of the same photos.
 
-    python benchmarks/ablation.py TABLE DATA [ROW ...] -o WORK [--photos DIR]
+    python benchmarks/ablation.py TABLE DATA [ROW ...] -o WORK [--photos DIR] [--split test]
 
 DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
 
@@ -8,11 +8,12 @@ DATA holds the prepared sets of shipped_weights.py. TABLE is one of:
     networks   the network of the default weights, from random and from ImageNet weights (extra `imagenet`), a U-Net
                over ResNet-101 and one of khanhha, 2,000 samples of 128 px each
 
-All start from random weights but where a row says else, learn from as many samples in as many steps, and keep the last
-weights. Scores are crack IoU over all pixels of the validation splits at threshold 0.5, because this is for choosing;
-differences from the first row are of pairs of photos, with the 95 % interval of a bootstrap over groups of photos; an
-asterisk marks those that the interval tells from none. The last column is the share of pixels that is marked in photos
-without crack. --photos names photos without masks for the row that learns from them. What is in WORK already is used.
+All start from random weights but where a row says else, learn from as many samples in as many steps, and keep the
+last weights. Scores are crack IoU over all pixels of the validation splits at threshold 0.5, because this is for
+choosing, or with --split test of the test splits, of which nothing may be chosen; differences from the first row are
+of pairs of photos, with the 95 % interval of a bootstrap over groups of photos; an asterisk marks those that the
+interval tells from none. The last column is the share of pixels that is marked in photos without crack. --photos
+names photos without masks for the row that learns from them. What is in WORK already is used.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from commands import crack, train
-from shipped_weights import VALIDATED
+from shipped_weights import TESTS, VALIDATED
 
 from cracktool.images import read_mask
 from cracktool.manifest import read_manifest
 from cracktool.registry import shipped_weights
 
+SCORED = {"val": VALIDATED, "test": TESTS}
 SETS = {"crack500": 30, "deepcrack": 20, "canal": 12, "sut": 8, "masonry": 7, "ceramic": 4, "walls": 4, "patches": 10}
 FIXED = [
     *("--recipe", "fast", "--no-pretrained", "--epochs", "4", "--batch-size", "8", "--lr", "1e-3"),
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", help="rows to train and score; the first is compared with [all]")
     parser.add_argument("-o", "--out", type=Path, default=Path("work/ablation"), help="runs [work/ablation]")
     parser.add_argument("--photos", type=Path, help="photos without masks")
+    parser.add_argument("--split", choices=SCORED, default="val", help="which photos are scored [val]")
     options = parser.parse_args()
     data, out = options.data.resolve(), options.out.resolve() / options.table
     clean = {split: crack_free(data, split, out) for split in ("train", "val")}
@@ -63,11 +66,12 @@ def main() -> None:
     rows = {name: known[name] for name in options.rows or known}
     for name, changes in rows.items():
         train(run_of(out, name), *FIXED, *SIZES[options.table], *learned_from(data, name), *changes)
-    reports = {each: scored(data / each, out, list(rows)) for each in VALIDATED}
-    print("| |", " | ".join([*(f"{each} val" for each in VALIDATED), "marked without crack"]), "|")
-    print("|---|" + "--:|" * (len(VALIDATED) + 1))
+    sets = SCORED[options.split]
+    reports = {each: scored(data / each, options.split, out, list(rows)) for each in sets}
+    print("| |", " | ".join([*(f"{each} {options.split}" for each in sets), "marked without crack"]), "|")
+    print("|---|" + "--:|" * (len(sets) + 1))
     for number, name in enumerate(rows):
-        cells = [cell(reports[each], number, run_of(out, name)) for each in VALIDATED]
+        cells = [cell(reports[each], number, run_of(out, name)) for each in sets]
         print(f"| {name} |", " | ".join([*cells, f"{false_alarms(clean['val'], out, name):.2%}"]), "|", flush=True)
 
 
@@ -116,10 +120,10 @@ def crack_free(data: Path, split: str, out: Path) -> Path:
     return folder
 
 
-def scored(data: Path, out: Path, rows: Sequence[str]) -> dict[str, Any]:
-    """Return the matrix and differences of all rows on the validation split of one data set."""
+def scored(data: Path, split: str, out: Path, rows: Sequence[str]) -> dict[str, Any]:
+    """Return the matrix and differences of all rows on a split of one data set."""
     weights = [part for name in rows for part in ("--weights", run_of(out, name))]
-    return dict(json.loads(crack("eval", data, "--split", "val", *weights, "--dtype", "float32", "--json", "-q")))
+    return dict(json.loads(crack("eval", data, "--split", split, *weights, "--dtype", "float32", "--json", "-q")))
 
 
 def cell(report: dict[str, Any], number: int, run: Path) -> str:

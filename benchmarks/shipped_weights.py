@@ -50,9 +50,9 @@ DATA = (
     "METU concrete patches without crack, 720: believed CC BY 4.0",
     "drawn by crack prepare synthetic, 1120",
 )
-LAST = {
-    "fast": ("--epochs", 5, "--set", "epoch_samples=2000", "--seed", 5),
-    "accurate": ("--epochs", 5, "--set", "epoch_samples=1600", "--seed", 6),
+ROUNDS = {  # of the second recipe, after its own length: passes, samples of each, seed
+    "fast": ((5, 2000, 5), (5, 2800, 7)),
+    "accurate": ((5, 1600, 6), (5, 2200, 8)),
 }
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
@@ -78,12 +78,16 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its three stages, the last one a longer second, and return what ships."""
-    polish, last = f"runs/{name}_polish", f"runs/{name}_last"
+    """Train a set in its stages, each from the best weights of the last, and return what ships."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
-    crack("train", "--recipe", f"{name}_polish", "-o", polish, "--resume")
-    crack("train", "--recipe", f"{name}_polish", "--init", polish, *LAST[name], "-o", last, "--resume")
-    tensors, card = read_weights(Path(last, "best.safetensors"))
+    run = f"runs/{name}_polish"
+    crack("train", "--recipe", f"{name}_polish", "-o", run, "--resume")
+    for stage, (epochs, samples, seed) in enumerate(ROUNDS[name], start=3):
+        length = ("--epochs", epochs, "--set", f"epoch_samples={samples}", "--seed", seed)
+        following = f"runs/{name}_polish_{stage}"
+        crack("train", "--recipe", f"{name}_polish", "--init", run, *length, "-o", following, "--resume")
+        run = following
+    tensors, card = read_weights(Path(run, "best.safetensors"))
     path = Path(f"runs/{name}.safetensors")
     save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
     return path
