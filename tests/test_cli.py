@@ -358,6 +358,21 @@ def test_spoilt_photos_are_scored_by_severity(crack, two_sets, tmp_path):
     }
     code, _, err = crack("eval", one, "--corrupt", "blur", "--masks", half)
     assert (code, "give --weights" in err) == (2, True)
+    code, _, err = crack("eval", one, "--corrupt", "blur", "--protocol", "all")
+    assert (code, "leave --protocol out" in err) == (2, True)
+
+
+def test_spoilt_photos_of_several_sets_have_a_folder_each(crack, two_sets, tmp_path):
+    one, two, _ = two_sets
+    first, *_ = sorted((two / "images").iterdir())
+    first.write_bytes(b"")
+    code, printed, err = crack("eval", one, two, "--corrupt", "blur", "-o", tmp_path / "out", "-q", "--json")
+    assert (code, err.count("\n"), first.name in err) == (1, 1, True)
+    assert [[case["failures"] for case in json.loads(line)["cases"]] for line in printed.splitlines()] == [
+        [0] * 6,
+        [1] * 6,
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one-1", "two-1"}
 
 
 def test_maps_of_infer_give_the_scores_of_its_network(crack, two_sets, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -27,10 +27,10 @@ from cracktool.cli.options import (
     tile_side,
 )
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
-from cracktool.errors import CrackError, UsageError
+from cracktool.errors import CrackError, InputError, UsageError
 
 if TYPE_CHECKING:
-    from cracktool.evaluation import Origin, Prediction, Report
+    from cracktool.evaluation import Origin, Prediction, Report, Spoilt
     from cracktool.evaluation.restoration import Scorer
     from cracktool.inference import Predictor
     from cracktool.manifest import Manifest
@@ -130,9 +130,9 @@ def evaluate(
     if corrupt:
         if masks or probs:
             raise UsageError("--corrupt spoils photos before a network sees them", remedy="give --weights")
-        for manifest in manifests:
-            for each in weights or (None,):
-                _show_robustness(manifest, str(each or SHIPPED), build(each), corrupt, score, out, shown, quiet)
+        if protocol:
+            raise UsageError("published evaluators do not score spoilt photos", remedy="leave --protocol out")
+        _show_all_spoilt(manifests, weights or (None,), build, corrupt, score, out, shown, quiet)
         return
     check_pooled(score)
     run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
@@ -251,41 +251,61 @@ def _show_matrix(
     finish(failures)
 
 
-def _show_robustness(
-    manifest: Manifest,
-    name: str,
-    predictor: Predictor,
+def _show_all_spoilt(
+    manifests: Sequence[Manifest],
+    weights: Sequence[Path | None],
+    build: Callable[[Path | None], Predictor],
     kinds: Sequence[str],
     score: str,
     out: Path | None,
     shown: Format,
     quiet: bool,
 ) -> None:
+    failures: dict[str, CrackError] = {}  # a photo that fails does so however it is spoilt
+    for number, each in enumerate(weights, 1):
+        predictor, name = build(each), str(each or SHIPPED)
+        for manifest in manifests:
+            single = len(manifests) == len(weights) == 1
+            folder = out if out is None or single else out / f"{manifest.folder.resolve().name}-{number}"
+            try:
+                cases = _spoilt(manifest, name, predictor, kinds, score, quiet)
+            except InputError as error:
+                failures[str(manifest.folder)] = error
+                continue
+            failures |= {str(manifest.folder / one.image): one.error for case in cases for one in case.failures}
+            _show_spoilt(manifest, name, cases, score, folder, shown)
+    finish(failures.values())
+
+
+def _spoilt(
+    manifest: Manifest, name: str, predictor: Predictor, kinds: Sequence[str], score: str, quiet: bool
+) -> list[Spoilt]:
     from cracktool.corruption import CORRUPTIONS
     from cracktool.evaluation import robustness
-    from cracktool.report import plot_robustness, robustness_table, write_table
 
     chosen = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
-    cases = []
-    with progress_bar(quiet, total=1 + 5 * len(chosen), desc=manifest.folder.name, unit=" runs") as bar:
-        for case in robustness(manifest, predictor, chosen, name=name, score=score):
-            bar.update()
-            cases.append(case)
+    cases = robustness(manifest, predictor, chosen, name=name, score=score)
+    with progress_bar(quiet, iterable=cases, total=1 + 5 * len(chosen), desc=manifest.folder.name, unit=" runs") as bar:
+        done = list(bar)
     if not quiet:
         tell(f"{name} on {manifest.folder}, {len(manifest.entries)} images: {score} by severity")
+    return done
+
+
+def _show_spoilt(
+    manifest: Manifest, name: str, cases: Sequence[Spoilt], score: str, out: Path | None, shown: Format
+) -> None:
+    from cracktool.report import plot_robustness, robustness_table, write_table
+
     table = robustness_table(cases, score)
     if out is not None:
         write_table(table, out / "robustness")
         plot_robustness(cases, score, out / "robustness.png")
     if shown is Format.json:
-        print_data(
-            json.dumps({"data": str(manifest.folder), "weights": name, "cases": [asdict(each) for each in cases]})
-        )
+        listed = [{**asdict(replace(each, failures=())), "failures": len(each.failures)} for each in cases]
+        print_data(json.dumps({"data": str(manifest.folder), "weights": name, "cases": listed}))
     else:
         _print_tables([table], shown)
-    warn(
-        [f"{each.failures} images could not be scored: {each.kind} {each.severity}" for each in cases if each.failures]
-    )
 
 
 def _print_tables(tables: Sequence[Table], shown: Format) -> None:

@@ -14,6 +14,7 @@ from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
 from cracktool.errors import UsageError
 from cracktool.evaluation.comparing import Cell, matrix
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
+from cracktool.evaluation.rows import Failure
 from cracktool.evaluation.scoring import evaluate
 from cracktool.evaluation.summaries import check_pooled
 from cracktool.images import Image
@@ -34,13 +35,13 @@ class Spoilt:
         kind: What spoilt them, a name of `cracktool.corruption.CORRUPTIONS`, or `CLEAN`.
         severity: 1 to 5, or 0.
         cell: The score and its interval.
-        failures: Photos that could not be scored.
+        failures: What could not be scored, and why.
     """
 
     kind: str
     severity: int
     cell: Cell
-    failures: int
+    failures: Sequence[Failure]
 
 
 def robustness(
@@ -74,7 +75,7 @@ def robustness(
         )
         ((cell,),) = matrix([[report]], score, [name]).cells
         if cell is not None:
-            yield Spoilt(kind=kind, severity=severity, cell=cell, failures=len(report.failures))
+            yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures)
 
 
 def _spoil(entry: Entry, image: Image, *, kind: str, severity: int) -> Image:
