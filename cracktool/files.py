@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -86,6 +87,30 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def make_folder(out: Path) -> None:
+    """Make the output folder, so that a wrong one is noticed before the work.
+
+    Raises:
+        OutputError: It cannot be made or written, or is a file.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made a folder: {error.strerror or error}", path=out) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise OutputError("cannot be written: Permission denied", path=out, remedy="choose another folder with -o")
+
+
+def is_by_product(path: Path) -> bool:
+    """Return whether `crack infer` writes such a file beside masks: probabilities, or a photo with the crack drawn in.
+
+    Example:
+        >>> [is_by_product(Path(name)) for name in ("a/x.probs.png", "film.probs/000001.png", "x.png")]
+        [True, True, False]
+    """
+    return path.stem.endswith((".probs", ".overlay")) or any(part.endswith(".probs") for part in path.parts[:-1])
 
 
 def leftovers(folder: Path) -> list[Path]:

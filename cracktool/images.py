@@ -127,9 +127,9 @@ def read_size(path: Path) -> tuple[int, int]:
         (1200, 1600)
     """
     try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_FORMATS) as picture:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
             height, width = picture.height, picture.width
-            turned = orientation(picture.info.get("exif", b"")) in _SIDES_EXCHANGED
+            turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
     except _DAMAGE as error:
         raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
     return (width, height) if turned else (height, width)
@@ -146,7 +146,7 @@ def read_exif(path: Path) -> tuple[dict[int, Any], dict[int, Any], tuple[int, in
         (1200, 1600)
     """
     try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(path) as picture:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
             exif = picture.getexif()
             camera = dict(exif) | exif.get_ifd(ExifTags.IFD.Exif)
             return camera, exif.get_ifd(ExifTags.IFD.GPSInfo), (picture.height, picture.width)
@@ -293,12 +293,8 @@ def _decode_opencv(data: bytes, name: str, mode: int) -> npt.NDArray[np.uint8]:
 
 
 def _decode_pillow(data: bytes, name: str, mode: str, page: int, max_pixels: int) -> npt.NDArray[np.uint8]:
-    formats: tuple[str, ...] = _FORMATS
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        _register_heif(name)
-        formats = ("HEIF",)
     try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(io.BytesIO(data), formats=formats) as picture:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(io.BytesIO(data), formats=_formats(data, name)) as picture:
             if page:
                 picture.seek(page)
             _refuse_more(picture.width * picture.height, max_pixels, name)
@@ -310,13 +306,21 @@ def _decode_pillow(data: bytes, name: str, mode: str, page: int, max_pixels: int
         raise InputError(reason, path=name, remedy=AGAIN) from error
 
 
-def _register_heif(name: str) -> None:
+def _formats_of(path: Path) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        return _formats(file.read(12), str(path))
+
+
+def _formats(head: bytes, name: str) -> tuple[str, ...]:
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        return _FORMATS
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         reason = "HEIC photos need the plug-in pillow-heif"
         raise InputError(reason, path=name, remedy="pip install 'cracktool[heic]'") from error
     register_heif_opener()
+    return ("HEIF",)
 
 
 class _PillowLimit:
@@ -348,7 +352,7 @@ _PILLOW_LIMIT = _PillowLimit()
 def _upright(picture: PillowImage.Image) -> PillowImage.Image:
     # Not ImageOps.exif_transpose: it copies, warns of damaged EXIF, and also believes XMP, which OpenCV does not read.
     picture.load()  # a TIFF turns itself here
-    turn = _TURNS.get(orientation(picture.info.get("exif", b"")))
+    turn = _TURNS.get(orientation(picture.info.get("exif") or b""))
     return picture.transpose(PillowImage.Transpose[turn]) if turn else picture
 
 

@@ -1,11 +1,15 @@
 """The command line as its users meet it: options, lines, exit codes."""
 
+import codecs
 import json
+import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,6 +225,40 @@ def test_a_closed_pipe_is_no_error(photos, tmp_path):
     assert "rror" not in errors
 
 
+def test_one_photo_writes_over_nothing_and_takes_no_options_of_many(crack, photos, tmp_path):
+    photo, out = photos / "one.jpg", tmp_path / "mask.png"
+    photo.rename(tmp_path / "-")
+    here = {"cwd": tmp_path, "capture_output": True, "check": False, "input": (tmp_path / "-").read_bytes()}
+    first, again, forced, odd, folder = (
+        subprocess.run([*CRACK, "infer", "-", "-q", *words], **here)
+        for words in (
+            ["-o", out],
+            ["-o", out],
+            ["-o", out, "--overwrite"],
+            ["-o", "-", "--json", "--shard", "1/2"],
+            [],
+        )
+    )
+    assert [each.returncode for each in (first, again, forced, odd, folder)] == [0, 1, 0, 2, 2]
+    assert b"mask.png: exists already" in again.stderr
+    assert b"leave --json, --shard out" in odd.stderr
+    assert b"the mask of - is a PNG file" in folder.stderr
+
+
+def test_names_of_any_bytes_come_from_a_list(crack, photos, tmp_path):
+    names = [os.fsencode(photos / "new\nline.jpg"), os.fsencode(photos) + b"/l\xe4tin.jpg"]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes((photos / "one.jpg").read_bytes())
+    command = [*CRACK, "infer", "-o", tmp_path / "out", "-q", "--files-from"]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [*command, "-"], input=b"\0".join(names), capture_output=True, check=True, env=strict, cwd=tmp_path
+    )
+    assert done.stdout.count(b".png") == 2
+    (tmp_path / "list.txt").write_bytes(codecs.BOM_UTF8 + os.fsencode(photos / "one.jpg") + b"\r\n")
+    assert subprocess.run([*command, "list.txt"], check=False, cwd=tmp_path, capture_output=True).returncode == 0
+
+
 def test_an_interrupt_leaves_with_130(photos, tmp_path):
     for number in range(200):
         (photos / f"more{number}.jpg").write_bytes((photos / "one.jpg").read_bytes())
@@ -324,7 +362,7 @@ def test_what_is_wrong_with_one_set_leaves_the_others(crack, two_sets, tmp_path)
     code, printed, err = crack("eval", one, two, "--masks", half, "-q")
     assert code == 1
     assert printed.splitlines()[1].split("\t")[1:] == ["-", "0.500 [0.500, 0.500]", "-"]
-    assert "no picture in this folder" in err
+    assert "no mask in this folder" in err
     assert "0.png" in err
 
 
@@ -344,6 +382,36 @@ def test_misspelt_scores_and_evaluators_are_noticed_before_anything_runs(crack, 
     for option, word, meant in (("--protocol", "kanhha", "khanhha"), ("--score", "iuo", "iou")):
         code, printed, err = crack("eval", one, other, "--masks", half, option, word)
         assert (code, printed, err.count("\n"), f"did you mean {meant}" in err) == (2, "", 1, True)
+
+
+def test_sets_of_one_name_have_a_report_each(crack, two_sets, tmp_path):
+    one, _, half = two_sets
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        shutil.copytree(one, tmp_path / place / "set")
+    sets = [tmp_path / place / "set" for place in ("here", "there")]
+    assert crack("eval", *sets, "--masks", half / "one", "-o", tmp_path / "out", "-q", "--figures", "0")[0] == 0
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"here_set-1", "there_set-1"}
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(crack, two_sets, tmp_path):
+    one, _, half = two_sets
+    (tmp_path / "file").write_text("mine")
+    code, _, err = crack("eval", one, "--masks", half, "-o", tmp_path / "file")
+    assert (code, "cannot be made a folder" in err, "images" in err) == (1, True, False)
+
+
+@pytest.mark.parametrize("option", [["--tta"], ["--tile", "64"], ["--dtype", "float32"], ["--score", "dice"]])
+def test_options_that_would_do_nothing_are_refused(crack, two_sets, option):
+    one, _, half = two_sets
+    code, _, err = crack("eval", one, "--masks", half, *option)
+    assert (code, f"leave {option[0]} out" in err) == (2, True)
+
+
+def test_a_name_with_signs_of_formulas(crack, two_sets, tmp_path):
+    one, _, half = two_sets
+    odd = (half / "one").rename(half / "neg$1_$2^")
+    assert crack("eval", one, "--masks", odd, "-o", tmp_path / "out", "-q", "--figures", "0")[0] == 0
 
 
 def test_spoilt_photos_are_scored_by_severity(crack, two_sets, tmp_path):
@@ -422,8 +490,8 @@ def test_prepared_sets_are_checked(crack, tmp_path):
         (["folder", "RAW", "--split", "0.7/0.2/0.2"], "the split 0.7/0.2/0.2 does not make 1 (try 0.7/0.15/0.15"),
         (["folder", "RAW", "--split", "1/0/0", "--keep-leaks"], "keep_leaks keeps a published split"),
         (["folder", "RAW", "more"], "3 names, expected a layout and its raw folder (--check takes several sets)"),
-        (["--check", "RAW", "--split", "1/0/0"], "--check prepares nothing (only -o, --jobs and --quiet go with it)"),
-        (["--check", "RAW", "--tile", "512"], "--check prepares nothing (only -o, --jobs and --quiet go with it)"),
+        (["--check", "RAW", "--split", "1/0/0"], "--check prepares nothing (leave --split out)"),
+        (["--check", "RAW", "--tile", "512"], "--check prepares nothing (leave --tile out)"),
         (["--check", "RAW", "-o", "folder"], "folder: a contact sheet is a page (name it -o sheet.html)"),
     ],
 )
@@ -626,7 +694,7 @@ def test_authors_weights_are_scored(crack, photos, authors_file, tmp_path):
     assert (code, json.loads(printed)["images"]) == (0, 2)
     code, _, err = crack("eval", tmp_path / "data", "--masks", tmp_path / "raw" / "masks", *named[2:])
     assert code == 2
-    assert "--model is for --weights" in err
+    assert "no network runs without --weights (leave --model out)" in err
 
 
 @pytest.mark.parametrize("command", ["infer", "eval", "export"])

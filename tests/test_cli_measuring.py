@@ -28,9 +28,9 @@ def test_photos_become_tables_and_a_page(tmp_path):
     result = crack(*words, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [line for line in result.stderr.splitlines() if "b.png" in line]
-    first, *paths = result.stdout.splitlines()
-    assert json.loads(first)["measured"]["cracks"] == 1
-    assert paths == [
+    first, last = map(json.loads, result.stdout.splitlines())
+    assert first["measured"]["cracks"] == 1
+    assert last["outputs"] == [
         f"out/{name}" for name in ("cracks.csv", "photos.csv", "cracks.jsonl", "photos.jsonl", "report.html")
     ]
     with (tmp_path / "out" / "cracks.csv").open(newline="") as file:
@@ -52,6 +52,39 @@ def test_masks_that_are_there_are_measured(tmp_path):
     assert alone.returncode == 0
     assert "masks/a.png, masks/lonely.png: no photo: widths are those of the mask" in alone.stderr
     assert (tmp_path / "alone" / "points.csv").is_file()
+
+
+def test_by_products_are_no_masks(tmp_path):
+    make_pair(tmp_path, "a")
+    mask = (tmp_path / "masks" / "a.png").read_bytes()
+    for name in ("a.probs.tif", "a.overlay.jpg", "film.probs/000001.png"):
+        (tmp_path / "masks" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "masks" / name).write_bytes(mask)
+    result = crack("photos", "--masks", "masks", "-o", "out", "--measure", "-q", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_shards_leave_the_tables_to_a_run_of_the_whole(tmp_path):
+    for name in ("a", "b", "c"):
+        save_photo(tmp_path / "photos" / f"{name}.png", photo_and_mask()[0])
+    for part in ("1/2", "2/2"):
+        result = crack("photos", "-o", "out", "--measure", "--shard", part, cwd=tmp_path)
+        assert result.returncode == 0
+        assert "next: the same command without --shard" in result.stderr
+        assert not list((tmp_path / "out").glob("*.csv"))
+    assert crack("photos", "-o", "out", "--measure", "-q", cwd=tmp_path).returncode == 0
+    with (tmp_path / "out" / "photos.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
+
+
+def test_a_video_among_photos_is_no_failure(tmp_path):
+    save_photo(tmp_path / "photos" / "a.png", photo_and_mask()[0])
+    writer = cv2.VideoWriter(str(tmp_path / "photos" / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (64, 48))
+    writer.write(np.full((48, 64, 3), 128, np.uint8))
+    writer.release()
+    result = crack("photos", "-o", "out", "--measure", "-q", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "photos/v.mp4: a video is not measured with the photos" in result.stderr
 
 
 def test_scales_that_contradict_each_other_are_a_line_each_and_stop_no_other_photo(tmp_path):
@@ -98,6 +131,9 @@ def test_scales_that_contradict_each_other_are_a_line_each_and_stop_no_other_pho
         (("--measure", "-o", "-"), "measuring writes tables into a folder"),
         (("--masks", "photos", "--tta"), "--masks measures masks that are there"),
         (("--masks", "photos", "--tile", "512"), "--masks measures masks that are there"),
+        (("--masks", "photos", "--engine", "torch"), "(leave --engine out)"),
+        (("--measure", "--dry-run"), "a dry run makes none (leave --dry-run out)"),
+        (("--measure", "--max-megapixels", "nan"), "--max-megapixels is nan, but must be above 0"),
     ],
 )
 def test_wrong_options_are_told_before_any_work(tmp_path, words, reason):

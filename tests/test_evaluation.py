@@ -17,6 +17,7 @@ from cracktool.evaluation import (
     model_origin,
     predictions_from_masks,
     predictions_from_model,
+    predictions_from_probs,
     scoring,
 )
 from cracktool.images import encode_png, write_mask
@@ -216,6 +217,25 @@ def test_masks_that_cannot_be_used(data, tmp_path):
         evaluate(data, predictions, origin=masks_origin(out))
 
 
+def test_probabilities_are_not_taken_for_masks(data, tmp_path):
+    name = Path(data.entries[0].image).stem
+    write_mask(tmp_path / f"{name}.png", np.zeros(SHAPE, bool))
+    write_mask(tmp_path / f"{name}.probs.png", np.ones(SHAPE, bool))
+    assert not next(predictions_from_masks(data, tmp_path))[1].any()
+    assert next(predictions_from_probs(data, tmp_path))[1].all()
+
+
+def test_maps_that_cannot_be_opened_fail_alone(data, tmp_path):
+    one, two, *_ = ((tmp_path / entry.image).with_suffix("") for entry in data.entries)
+    for path in (one, two):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    one.with_suffix(".npy").write_bytes(b"")
+    two.with_suffix(".png").symlink_to(tmp_path / "nowhere")
+    found = [levels for _, levels in predictions_from_probs(data, tmp_path)]
+    assert all(isinstance(levels, InputError) for levels in found)
+    assert [str(levels).count("cannot be read") for levels in found[:2]] == [1, 1]
+
+
 def test_png_is_preferred_and_jpeg_noise_is_cut(data, tmp_path):
     only = Manifest(data.folder, data.entries[:1])
     grey = rows_mask(3).astype(np.uint8) * 200 + 20
@@ -232,7 +252,7 @@ def test_a_missing_folder_is_said_at_once(data, tmp_path):
     empty.mkdir()
     with pytest.raises(InputError, match="no such folder"):
         predictions_from_masks(data, tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no mask"):
         predictions_from_masks(data, empty)
 
 

@@ -20,7 +20,7 @@ from PIL import Image as PillowImage
 from cracktool import files
 from cracktool.card import Card
 from cracktool.errors import InputError, OutputError, UsageError
-from cracktool.images import read_image
+from cracktool.images import encode_png, read_grey, read_image
 from cracktool.inference import (
     Done,
     Failed,
@@ -108,13 +108,56 @@ def test_files_globs_and_what_is_missing(tmp_path, monkeypatch):
     assert all(word in error for word, error in zip(words, errors, strict=True))
 
 
-@pytest.mark.parametrize("inputs", [["none"], ["empty"], ["*.png"], ["none", "empty"], []])
+@pytest.mark.parametrize("inputs", [["none"], ["empty"], ["*.png"], []])
 def test_no_photo_at_all(tmp_path, monkeypatch, inputs):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no "):
         infer_folder(Predictor(Red()), inputs, Path("out"))
     assert not Path("out").exists()
+
+
+def test_each_input_without_photo_is_named(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    results = run(["none", "empty"], Path("out"))
+    assert [str(result.error).split(" (")[0] for result in results] == [
+        "none: no such file or folder",
+        "empty: no photo in this folder",
+    ]
+
+
+def test_linked_folders_are_followed_but_not_in_a_circle(tmp_path):
+    save(tmp_path / "far" / "b.png"), save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
+    assert set(kinds(run([tmp_path / "in"], tmp_path / "out"))) == {Done}
+    assert tree(tmp_path / "out") == ["a.png", FILE_NAME, "link/b.png"]
+
+
+def test_a_mask_that_was_mended_stays_when_more_is_asked_for(tmp_path):
+    photo, mask = save(tmp_path / "a.png"), tmp_path / "out" / "a.png"
+    run([photo], tmp_path / "out")
+    mended = encode_png(np.zeros((50, 70), np.uint8))
+    mask.write_bytes(mended)
+    assert kinds(run([photo], tmp_path / "out", overlay=True, probs=True)) == [Done]
+    assert tree(tmp_path / "out") == ["a.overlay.jpg", "a.png", "a.probs.png", FILE_NAME]
+    assert mask.read_bytes() == mended
+    assert kinds(run([photo], tmp_path / "out", overlay=True, probs=True)) == [Skipped]
+    run([photo], tmp_path / "out", overlay=True, overwrite=True)
+    assert np.array_equal(read_grey(mask), mask_of(photo))
+
+
+def test_a_name_that_is_too_long_fails_alone(tmp_path):
+    save(tmp_path / "in" / f"{'x' * 250}.png"), save(tmp_path / "in" / "y.png")
+    assert kinds(run([tmp_path / "in"], tmp_path / "out", probs=True)) == [Failed, Done]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_wait_that_is_none(seconds):
+    with pytest.raises(UsageError, match="must be seconds above 0"):
+        Predictor(Red(), timeout=seconds)
 
 
 def test_clashes_are_refused_before_any_work(tmp_path):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from measured import SHAPE, make_pair, photo_and_mask, record_of, save_photo
+from PIL import Image as PillowImage
 
 from cracktool.errors import CrackError, InputError, OutputError, UsageError
 from cracktool.images import write_mask
@@ -22,6 +23,7 @@ from cracktool.inspection import (
     inspect_photos,
     parse_length,
     parse_settings,
+    read_record,
     write_collected,
 )
 from cracktool.inspection.ledger import FILE_NAME, Ledger
@@ -149,7 +151,7 @@ def test_files_of_others_are_not_replaced(tmp_path):
     record = inspect_photo(pair, InspectionOptions()).path
     written, (error,) = write_collected(out, [record], ["points"])
     assert "cracks.csv: exists already, and is not this tool's work" in str(error)
-    assert [path.name for path in written] == ["points.csv"]
+    assert [path.name for path in written] == ["photos.csv", "cracks.jsonl", "photos.jsonl", "points.csv"]
     assert (out / "cracks.csv").read_text() == "mine"
     assert write_collected(out, [record], overwrite=True)[1] == []
     (out / "photos.csv").write_text("edited")
@@ -158,6 +160,31 @@ def test_files_of_others_are_not_replaced(tmp_path):
     with pytest.raises(OutputError, match=r"a\.cracks\.json: cannot be replaced: it holds no measurements"):
         inspect_photo(pair, InspectionOptions())
     assert record.read_text() == "mine"
+
+
+def test_a_changed_file_keeps_no_other_from_being_written(tmp_path):
+    pairs = [make_pair(tmp_path, name) for name in ("a", "b")]
+    records = [inspect_photo(pair, InspectionOptions()).path for pair in pairs]
+    out = pairs[0].place.parent
+    (out / "a.labelme.json").write_text("mended by hand")
+    written, (error,) = write_collected(out, records, ["labelme"])
+    assert "a.labelme.json: exists already" in str(error)
+    assert "b.labelme.json" in {path.name for path in written}
+
+
+def test_each_page_is_measured_with_its_own_mask(tmp_path):
+    picture, mask = photo_and_mask()
+    blank = np.full_like(picture, 128)
+    pages = [PillowImage.fromarray(each) for each in (blank, picture)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    write_mask(tmp_path / "two.page1.png", mask)
+    photo = tmp_path / "two.tif"
+    pairs = [Pair(tmp_path / "two.page1.png", photo, tmp_path / f"found{page}", "two", page) for page in (0, 1)]
+    found = [inspect_photo(pair, InspectionOptions()) for pair in pairs]
+    blind, seen = (read_record(each.path) for each in found)
+    assert (blind.page, seen.page) == (0, 1)
+    assert blind.row["width_max_px"] is None
+    assert seen.row["width_max_px"] is not None
 
 
 def test_a_claimed_file_may_be_replaced_after_a_crash(tmp_path):

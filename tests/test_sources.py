@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from cracktool.card import Card
 from cracktool.errors import InputError, OutputError
-from cracktool.images import read_image, read_pages
+from cracktool.images import read_image, read_pages, read_size
 from cracktool.inference import Broken, Done, Failed, FolderOptions, Planned, Predictor, Skipped, infer_folder
 from cracktool.inference.decode import decoded, prefetched
 from cracktool.inference.memory import MainMemory
@@ -106,6 +106,14 @@ def test_heic(tmp_path, turn):
     assert np.abs(got.astype(int) - pixels).mean() < 4
     (done,) = run([tmp_path], tmp_path / "out")
     assert (done.height, done.width) == (64, 96)
+
+
+def test_heic_without_exif_data(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "phone.heic"
+    heif.from_bytes(mode="RGB", size=(96, 64), data=bytes(96 * 64 * 3)).save(path)
+    assert read_image(path).shape == (64, 96, 3)
+    assert read_size(path) == (64, 96)
 
 
 def test_heic_without_its_plug_in(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ command runs.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -38,6 +39,8 @@ app.command()(export)
 
 def main() -> None:
     """Run the command line; every expected error is one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files go out as the bytes that they are
     try:
         app()
     except CrackError as error:

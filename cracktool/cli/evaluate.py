@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +25,11 @@ from cracktool.cli.options import (
     Tile,
     Tta,
     build_predictor,
+    refuse,
     tile_side,
 )
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
-from cracktool.errors import CrackError, InputError, UsageError
+from cracktool.errors import CrackError, InputError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from cracktool.evaluation import Origin, Prediction, Report, Spoilt
@@ -59,6 +61,7 @@ class _Source:
 
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[list[Path], typer.Argument(help="Prepared data sets, or their manifest.csv.")],
     weights: Annotated[
         list[Path] | None,
@@ -102,6 +105,7 @@ def evaluate(
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
     from cracktool.evaluation import check_pooled
+    from cracktool.files import make_folder
     from cracktool.inference import EXPORTED
     from cracktool.manifest import read_manifest
     from cracktool.protocols import choose_protocols
@@ -114,10 +118,10 @@ def evaluate(
         engine = "auto" if chosen is not None and chosen.suffix in EXPORTED else "torch"
         return build_predictor(chosen, device, quiet, model=model, dtype=dtype, engine=engine, **settings)
 
-    if (masks or probs) and not weights and model is not None:
-        raise UsageError("--model is for --weights", remedy="leave it out")
-    if masks and threshold is not None and not (weights or probs):
-        raise UsageError("--masks are ready masks", remedy="leave --threshold out")
+    if (masks or probs) and not weights:
+        refuse(context, ("model", "tile", "overlap", "tta", "device", "dtype"), "no network runs without --weights")
+    if masks and not (weights or probs):
+        refuse(context, ["threshold"], "--masks are ready masks")
     sources = [
         *(_weights_source(each, model, build) for each in weights or ()),
         *(_folder_source("masks", each, 0.5) for each in masks or ()),
@@ -127,16 +131,18 @@ def evaluate(
     if len({manifest.folder.resolve() for manifest in manifests}) < len(manifests):
         raise UsageError("a data set is named twice", remedy="name each once")
     shown = Format.json if json_ else format_
+    if out is not None:
+        make_folder(out)
     if corrupt:
         if masks or probs:
             raise UsageError("--corrupt spoils photos before a network sees them", remedy="give --weights")
-        if protocol:
-            raise UsageError("published evaluators do not score spoilt photos", remedy="leave --protocol out")
+        refuse(context, ("protocol", "figures"), "of spoilt photos one score is told")
         _show_all_spoilt(manifests, weights or (None,), build, corrupt, score, out, shown, quiet)
         return
     check_pooled(score)
     run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
     if len(manifests) == len(sources) == 1:
+        refuse(context, ["score"], "--score is that of a matrix or of --corrupt; a single table has all scores")
         _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
         _show_matrix(manifests, sources, run, score, out, figures, shown)
@@ -144,6 +150,7 @@ def evaluate(
 
 def _weights_source(weights: Path | None, model: str | None, build: Callable[[Path | None], Predictor]) -> _Source:
     from cracktool.evaluation import model_origin, predictions_from_model, restoration_scorer
+    from cracktool.inference import EXPORTED
     from cracktool.weights import load_weights
 
     name = str(weights or SHIPPED)
@@ -153,6 +160,8 @@ def _weights_source(weights: Path | None, model: str | None, build: Callable[[Pa
         used = predictor()
         return model_origin(used, name), predictions_from_model(manifest, used), used.threshold
 
+    if weights is not None and weights.suffix in EXPORTED:  # what they restore is no output of theirs
+        return _Source(name, predict)
     return _Source(name, predict, partial(restoration_scorer, load=partial(load_weights, weights, model=model)))
 
 
@@ -214,6 +223,7 @@ def _show_matrix(
     from cracktool.report import difference_table, matrix_table, write_report, write_table
 
     failures: list[CrackError] = []
+    folders = dict(zip((each.folder for each in manifests), _names(manifests), strict=True))
 
     def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
         try:
@@ -223,7 +233,7 @@ def _show_matrix(
             return None
         failures.extend(failure.error for failure in report.failures)
         if out is not None:
-            name = f"{manifest.folder.resolve().name}-{number + 1}"
+            name = f"{folders[manifest.folder]}-{number + 1}"
             warn(write_report(report, out / name, figures=figures).warnings)
         return report
 
@@ -251,6 +261,13 @@ def _show_matrix(
     finish(failures)
 
 
+def _names(manifests: Sequence[Manifest]) -> list[str]:
+    """Return the shortest ends of the folders' paths that tell them apart."""
+    parts = [manifest.folder.resolve().parts[1:] for manifest in manifests]
+    ends = (["_".join(each[-depth:]) for each in parts] for depth in count(1))
+    return next(names for names in ends if len(set(names)) == len(names))
+
+
 def _show_all_spoilt(
     manifests: Sequence[Manifest],
     weights: Sequence[Path | None],
@@ -263,14 +280,15 @@ def _show_all_spoilt(
 ) -> None:
     failures: dict[str, CrackError] = {}  # a photo that fails does so however it is spoilt
     for number, each in enumerate(weights, 1):
-        predictor, name = build(each), str(each or SHIPPED)
-        for manifest in manifests:
+        name = str(each or SHIPPED)
+        predictor = cache(partial(build, each))
+        for manifest, described in zip(manifests, _names(manifests), strict=True):
             single = len(manifests) == len(weights) == 1
-            folder = out if out is None or single else out / f"{manifest.folder.resolve().name}-{number}"
+            folder = out if out is None or single else out / f"{described}-{number}"
             try:
-                cases = _spoilt(manifest, name, predictor, kinds, score, quiet)
-            except InputError as error:
-                failures[str(manifest.folder)] = error
+                cases = _spoilt(manifest, name, predictor(), kinds, score, quiet)
+            except (InputError, WeightsError) as error:
+                failures[str(error)] = error
                 continue
             failures |= {str(manifest.folder / one.image): one.error for case in cases for one in case.failures}
             _show_spoilt(manifest, name, cases, score, folder, shown)

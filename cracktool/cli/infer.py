@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,19 +39,26 @@ from cracktool.cli.options import (
     Weights,
     build_predictor,
     convert,
+    refuse,
     tile_side,
 )
 from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
-from cracktool.errors import CrackError, UsageError
+from cracktool.errors import CrackError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from cracktool.inference import Predictor, Result
     from cracktool.inspection.schema import Row
 
 _MEGAPIXELS = 268.0
+_OF_FOLDERS = ("probs", "overlay", "json_", "resume", "dry_run", "shard", "ray", "every", "smooth", "timeout")
+_OF_NETWORKS = (
+    *("weights", "model", "tile", "overlap", "batch_size", "threshold", "tta", "probs", "overlay", "resume", "dry_run"),
+    *("shard", "ray", "every", "smooth", "max_megapixels", "timeout", "device", "dtype", "engine"),
+)
 
 
 def infer(
+    context: typer.Context,
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, globs, or -.")
     ] = None,
@@ -126,37 +135,43 @@ def infer(
     measured = measuring(
         measure=measure, masks=masks, mm_per_px=mm_per_px, scale_from=scale_from, distance=distance, severity=severity,
         formats=format_, report=report, settings=set_, out=out, overwrite=overwrite,
+        whole=shard is None,
     )  # fmt: skip
     if measured and "-" in (out, *names):
         raise UsageError("measuring writes tables into a folder", remedy="name photos, and a folder with -o")
     if measured and masks:
-        given = (weights, model, tile_side(tile), batch_size, threshold, tta, probs, overlay, resume, dry_run)
-        if any(each is not None and each is not False for each in given):
-            raise UsageError("--masks measures masks that are there: no network runs, and no mask is written")
+        reason = "--masks measures masks that are there: no network runs, and no mask is written"
+        refuse(context, _OF_NETWORKS, reason)
         with progress_bar(quiet, desc="measure", unit=" photos") as bar:
             for row in map(measured.keep, measured.of_masks(names, masks)):
                 bar.update()
                 if row and json_:
                     print_data(json.dumps(row))
-        finish(measured.finish())
+        finish(measured.finish(as_json=json_, quiet=quiet))
         return
+    if measured:
+        refuse(context, ["dry_run"], "measuring needs the masks, and a dry run makes none")
     if not names:
         raise UsageError("no input is given", remedy="name photos or folders: crack infer photos/ -o masks/")
     load: dict[str, Any] = {
         "model": model, "dtype": dtype, "tile": tile_side(tile), "overlap": overlap,
         "batch_size": batch_size, "threshold": threshold, "tta": tta, "timeout": timeout, "engine": engine,
     }  # fmt: skip
-    predictor = build_predictor(weights, device, quiet, **load)
+    max_pixels = _pixels(max_megapixels)
     if "-" in (out, *names):
-        _infer_one(predictor, names, out)
+        refuse(context, _OF_FOLDERS, "- stands for one photo in and one mask out, and no more is written")
+        _check_one(names, out, overwrite)
+        _infer_one(build_predictor(weights, device, quiet, **load), names[0], out, max_pixels)
         return
+    predictor = build_predictor(weights, device, quiet, **load)
     options = FolderOptions(
         probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run,
         shard=None if shard is None else parse_shard(shard),
-        every=every, smooth=smooth, max_pixels=round(1e6 * max_megapixels),
+        every=every, smooth=smooth, max_pixels=max_pixels,
     )  # fmt: skip
     failures: list[CrackError] = []
     planned: list[Planned] = []
+    bare: list[Path] = []
     with progress_bar(quiet, desc="infer", unit=" photos") as bar, interruptible(_say_stopping) as stop:
         if ray:
             file = weights.absolute() if weights is not None and weights.exists() else weights
@@ -170,17 +185,21 @@ def infer(
                 planned.append(result)
             if isinstance(result, Failed):
                 failures.append(result.error)
-            elif json_:
+                continue
+            if overlay and not any(path.stem.endswith(".overlay") for path in result.outputs):
+                bare.append(result.path)
+            if json_:
                 line = {"status": type(result).__name__.lower(), **asdict(result)}
                 print_data(json.dumps(line | ({"measured": row} if row else {}), default=str))
             else:
                 print_data(result.outputs[0])
     if planned and not quiet:
         tell(str(estimate(predictor, planned)))
-    warn(predictor.warnings)
+    warn([*predictor.warnings, *(f"{path}: is read by rows, so it has no overlay" for path in bare)])
     if stop.is_set():
         tell("crack: interrupted; the same command goes on with what is missing")
-    finish([*failures, *(measured.finish() if measured else [])], 130 if stop.is_set() else 0)
+    failures += measured.finish(as_json=json_, quiet=quiet) if measured else []
+    finish(failures, 130 if stop.is_set() else 0)
 
 
 def _say_stopping() -> None:
@@ -193,13 +212,28 @@ def _results(results: Iterable[Result], measured: Measuring | None) -> Iterable[
     return ((result, measured.keep(done)) for result, done in measured.of_results(results))
 
 
-def _infer_one(predictor: Predictor, names: list[str], out: str) -> None:
+def _pixels(megapixels: float) -> int:
+    if not 0 < megapixels < float("inf"):
+        raise UsageError(f"--max-megapixels is {megapixels:g}, but must be above 0", remedy=f"{_MEGAPIXELS:g} is usual")
+    return round(1e6 * megapixels)
+
+
+def _check_one(names: Sequence[str], out: str, overwrite: bool) -> None:
+    if len(names) != 1:
+        raise UsageError("- stands for one photo in and one mask out", remedy="give exactly one input")
+    if out == "-":
+        return
+    if not out.lower().endswith(".png"):
+        raise UsageError("the mask of - is a PNG file", path=out, remedy="say -o mask.png, or -o - for stdout")
+    if os.path.lexists(out) and not overwrite:
+        raise OutputError("exists already", path=out, remedy="use --overwrite, or another name with -o")
+
+
+def _infer_one(predictor: Predictor, name: str, out: str, max_pixels: int) -> None:
     from cracktool.files import replace_file
     from cracktool.inference import infer_bytes
 
-    if len(names) != 1:
-        raise UsageError("- stands for one photo in and one mask out", remedy="give exactly one input")
-    mask = infer_bytes(predictor, sys.stdin.buffer.read() if names[0] == "-" else Path(names[0]))
+    mask = infer_bytes(predictor, sys.stdin.buffer.read() if name == "-" else Path(name), max_pixels=max_pixels)
     if out == "-":
         with stdout():
             sys.stdout.buffer.write(mask)
@@ -209,10 +243,13 @@ def _infer_one(predictor: Predictor, names: list[str], out: str) -> None:
 
 
 def _listed(files_from: Path | None) -> list[str]:
+    """Return the names in a list: separated by NUL, as `find -print0` has them, or else by line."""
     if files_from is None:
         return []
     try:
-        text = sys.stdin.read() if str(files_from) == "-" else files_from.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the list of inputs cannot be read: {error}", path=files_from) from error
-    return [line for line in text.replace("\0", "\n").splitlines() if line]
+        names = sys.stdin.buffer.read() if str(files_from) == "-" else files_from.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the list of inputs cannot be read: {error.strerror or error}", path=files_from) from error
+    names = names.removeprefix(codecs.BOM_UTF8)
+    lines = names.split(b"\0") if b"\0" in names else names.replace(b"\r\n", b"\n").split(b"\n")
+    return [os.fsdecode(line) for line in lines if line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cracktool.cli.screen import print_data, warn
+from cracktool.cli.screen import print_data, tell, warn
 from cracktool.errors import CrackError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Set = Annotated[
     typer.Option("--set", help="bridge, min_length, spacing (px), reference (degrees), scale_std: KEY=VALUE."),
 ]
 
+_OF_VIDEOS = "a video is not measured with the photos; crack infer --masks STEM.frames measures its frames"
+
 
 @dataclass
 class Measuring:
@@ -50,6 +53,7 @@ class Measuring:
         out: Folder of the results.
         formats: What is written besides the tables.
         overwrite: Whether anything there may be replaced.
+        whole: Whether all photos are measured by this run; tables of a part would replace those of another.
         records: Files of the photos measured so far.
         notes: Remarks, and the photos that they are of.
         failures: What could not be measured or written.
@@ -59,6 +63,7 @@ class Measuring:
     out: Path
     formats: tuple[str, ...]
     overwrite: bool
+    whole: bool
     records: list[Path] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     failures: list[CrackError] = field(default_factory=list)
@@ -69,7 +74,12 @@ class Measuring:
         from cracktool.inspection import Pair, inspect_photos, pair_of
 
         def pair(result: Result) -> Pair | None:
-            return pair_of(result.path, result.outputs[0], self.out) if isinstance(result, Done | Skipped) else None
+            if not isinstance(result, Done | Skipped):
+                return None
+            if result.outputs[0].is_dir():
+                self.notes[_OF_VIDEOS].append(str(result.path))
+                return None
+            return pair_of(result, self.out)
 
         return inspect_photos(results, pair, self.options, overwrite=self.overwrite)
 
@@ -92,15 +102,17 @@ class Measuring:
             self.notes[str(done.row["notes"])].append(str(done.row["photo"]))
         return done.row
 
-    def finish(self) -> list[CrackError]:
+    def finish(self, *, as_json: bool, quiet: bool) -> list[CrackError]:
         """Write the tables and all else, print the paths, say what an inspector should know; return what failed."""
         from cracktool.inspection import write_collected
 
-        if self.records:
+        if self.records and self.whole:
             written, failures = write_collected(self.out, self.records, self.formats, overwrite=self.overwrite)
-            for path in written:
-                print_data(path)
+            names = [str(path) for path in written]
+            print_data(json.dumps({"status": "collected", "outputs": names}) if as_json else "\n".join(names))
             self.failures += failures
+        elif self.records and not quiet:
+            tell("next: the same command without --shard, once all parts are done, makes the tables")
         for note, photos in self.notes.items():
             more = f" and {len(photos) - 3} more" if len(photos) > 3 else ""
             warn([f"{', '.join(photos[:3])}{more}: {note}"])
@@ -120,6 +132,7 @@ def measuring(
     settings: list[str] | None,
     out: str,
     overwrite: bool,
+    whole: bool,
 ) -> Measuring | None:
     """Return what the options ask for; any of them asks for measuring."""
     asked = (
@@ -146,4 +159,4 @@ def measuring(
         **parse_settings(tuple(settings or ())),
     )
     wanted = [*(formats or ()), *(["report"] if report else [])]
-    return Measuring(options, Path(out), check_formats(wanted), overwrite)
+    return Measuring(options, Path(out), check_formats(wanted), overwrite, whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,15 @@ Tile = Annotated[str, typer.Option(metavar="PX|auto", help="Side of the tiles; a
 Overlap = Annotated[float, typer.Option(help="Share of a tile that it shares with the next.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over four flips: four times the work.")]
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
+
+
+def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise UsageError where options were given that would do nothing; `names` are those of the parameters."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        options = ", ".join("--" + name.strip("_").replace("_", "-") for name in given)
+        raise UsageError(reason, remedy=f"leave {options} out")
 
 
 def convert(checkpoint: Checkpoint, path: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from cracktool.cli.options import Debug, Quiet
+from cracktool.cli.options import Debug, Quiet, refuse
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
 from cracktool.errors import UsageError
 
 
 def prepare(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -83,9 +84,11 @@ def prepare(
     if not names:
         raise UsageError("no data set named", remedy="crack prepare --list shows them")
     if check:
-        makes = (count, size, background, tile, min_crack_px, keep_empty, degrade, dry_run)
-        if any((split, keep_leaks, masks, mask_threshold, invert, label, line_width, *makes)):
-            raise UsageError("--check prepares nothing", remedy="only -o, --jobs and --quiet go with it")
+        refuse(
+            context,
+            context.params.keys() - {"names", "out", "check", "jobs", "quiet", "debug"},
+            "--check prepares nothing",
+        )
         _check([Path(name) for name in names], out, jobs, quiet)
         return
     if len(names) > 2:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import CrackError, InputError
+from cracktool.files import is_by_product
 from cracktool.images import EXTENSIONS, Image, read_grey, read_image, read_mask
 from cracktool.manifest import Entry, Manifest
 from cracktool.metrics import Levels
@@ -93,15 +94,16 @@ def predictions_from_masks(manifest: Manifest, folder: str | Path) -> Iterator[P
     """Read predicted masks, 0 and 255, from a folder.
 
     The image ``images/a/x.jpg`` has its mask in ``FOLDER/a/x.png`` or ``FOLDER/images/a/x.png``; any picture format is
-    taken, PNG first. A mask that is missing or damaged, or of another size, gives an error for its image.
+    taken, PNG first; probabilities and overlays that `crack infer` wrote beside masks are not. A mask that is missing
+    or damaged, or of another size, gives an error for its image.
 
     Raises:
-        InputError: There is no such folder, or no picture in it.
+        InputError: There is no such folder, or no mask in it.
 
     Example:
         >>> entry, levels = next(predictions_from_masks(read_manifest("data/crack500"), "masks"))
     """
-    found = _files(Path(folder), tuple(EXTENSIONS), what="picture", option="")
+    found = _files(Path(folder), tuple(EXTENSIONS), what="mask", option="", wanted=lambda path: not is_by_product(path))
     found.sort(key=lambda path: path.suffix.lower() == ".png")  # PNG last: it replaces a lossy picture of the same name
     return _read_all(manifest, Path(folder), found, _mask_levels, "mask", ".png")
 
@@ -152,8 +154,11 @@ def _quantised(values: npt.NDArray[np.floating], path: Path) -> Levels:
 
 def _eight_bits(path: Path) -> Levels | None:
     """Return an 8-bit PNG as it is, by the reader of all pictures; None for one of more bits."""
-    with path.open("rb") as file:
-        depth = file.read(25)[24:25]
+    try:
+        with path.open("rb") as file:
+            depth = file.read(25)[24:25]
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
     return None if depth == b"\x10" else read_grey(path)
 
 
@@ -162,15 +167,18 @@ def _values(path: Path) -> npt.NDArray[Any]:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, ValueError, cv2.error) as error:
+    except (OSError, ValueError, EOFError, cv2.error) as error:
         raise InputError(f"cannot be read: {error}", path=path) from error
     if values is None:
         raise InputError("cannot be read as a probability map", path=path, remedy="save it as PNG or .npy")
     return np.asarray(values)
 
 
-def _files(folder: Path, endings: tuple[str, ...], *, what: str, option: str) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
+def _files(
+    folder: Path, endings: tuple[str, ...], *, what: str, option: str, wanted: Callable[[Path], bool] = lambda _: True
+) -> list[Path]:
+    there = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
+    found = [path for path in there if wanted(path.relative_to(folder))]
     if not found:
         reason = f"no {what} in this folder" if folder.is_dir() else "no such folder"
         raise InputError(reason, path=folder, remedy=f"make some with: crack infer PHOTOS -o FOLDER{option}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
-from cracktool.errors import UsageError
+from cracktool.errors import InputError, UsageError
 from cracktool.evaluation.comparing import Cell, matrix
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
 from cracktool.evaluation.rows import Failure
@@ -58,7 +58,7 @@ def robustness(
 
     Raises:
         UsageError: There is no such kind, or no such score.
-        InputError: Nothing could be scored.
+        InputError: Nothing could be scored, or not so.
     """
     check_pooled(score)
     for kind in kinds:
@@ -74,8 +74,9 @@ def robustness(
             threshold=predictor.threshold,
         )
         ((cell,),) = matrix([[report]], score, [name]).cells
-        if cell is not None:
-            yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures)
+        if cell is None:
+            raise InputError(f"{score} cannot be told of these photos", path=manifest.folder, remedy="--score iou can")
+        yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures)
 
 
 def _spoil(entry: Entry, image: Image, *, kind: str, severity: int) -> Image:

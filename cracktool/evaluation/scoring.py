@@ -147,6 +147,7 @@ def _score(
             reason = f"the prediction is {size_of(levels)}, the truth {size_of(truth)}"
             raise InputError(reason, path=entry.image)
         more = {} if scorer is None else scorer(entry)
+        records = {name: protocol.measure(levels, truth) for name, protocol in protocols.items()}
     except CrackError as error:
         return Failure(image=entry.image, error=error)
     mask = levels >= level
@@ -156,7 +157,7 @@ def _score(
         measured=image.measured,
         scores={**{score.name: score.of(image.measured) for score in scores_of(tolerances)}, **image.scores, **more},
         scale=scale,
-        records={name: protocol.measure(levels, truth) for name, protocol in protocols.items()},
+        records=records,
     )
     found = doubts(entry.image, truth, mask)
     return _Scored(row=row, mask=packed(mask), levels=image.levels, near=image.near, warnings=found)

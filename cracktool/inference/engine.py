@@ -74,6 +74,8 @@ class Predictor:
         ahead: int = 2,
         timeout: float = TIMEOUT,
     ) -> None:
+        if not 0 < timeout < float("inf"):
+            raise UsageError(f"timeout is {timeout:g}, but must be seconds above 0", remedy=f"{TIMEOUT:g} is usual")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch size is {batch_size}, but must be 1 or more", remedy="leave it out")
         self.network = network

@@ -11,17 +11,18 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from cracktool.errors import CrackError, OutputError, UsageError
+from cracktool.files import make_folder
 from cracktool.images import MAX_PIXELS, encode_png, read_image, read_size
 from cracktool.inference.engine import Predictor
 from cracktool.inference.events import Band, Broken, Opened
-from cracktool.inference.inputs import Task, Unusable, make_folder, plan_tasks
+from cracktool.inference.inputs import Task, Unusable, plan_tasks
 from cracktool.inference.journal import FailureList, Journal, Record, file_state
 from cracktool.inference.rasters import GeoRaster
 from cracktool.inference.strips import Photo
@@ -88,6 +89,7 @@ class Skipped:
     height: int
     width: int
     crack_fraction: float
+    page: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def infer_folder(
     each page of a multi-page file its own mask, STEM.page2.png; a video a folder of masks, STEM.frames/000123.png.
 
     A photo whose results are there already is skipped when the journal in `out` says that these weights and options
-    made them from this very photo, and fails otherwise. A killed run started again does only what is missing.
+    made them from this very photo, and fails otherwise; where some of them are missing, only those are written. A
+    killed run started again does only what is missing.
 
     Args:
         predictor: Runs the photos.
@@ -162,7 +165,8 @@ def plan_work(
     journal = open_journal(predictor, out, options, options.part)
     if options.resume:
         journal.refuse_others()
-    return [(task, _verdict(task, journal, options)) for task in tasks], journal
+    verdicts = [(task, _verdict(task, journal, options)) for task in tasks]
+    return [(task if options.overwrite else _sparing(task), verdict) for task, verdict in verdicts], journal
 
 
 def open_journal(predictor: Predictor, out: Path, options: FolderOptions, part: str | None) -> Journal:
@@ -170,13 +174,14 @@ def open_journal(predictor: Predictor, out: Path, options: FolderOptions, part: 
     return Journal(out, predictor.network.digest, predictor.settings() | options.of_results(), part)
 
 
-def infer_bytes(predictor: Predictor, photo: Path | bytes) -> bytes:
+def infer_bytes(predictor: Predictor, photo: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """Return the mask, as a PNG file's bytes, of a photo file or of the bytes of one.
 
     Raises:
-        InputError: It is no picture, or cut short.
+        InputError: It is no picture, cut short, or of more than `max_pixels`.
     """
-    return encode_png(predictor.mask(read_image(photo)).view(np.uint8) * np.uint8(255))
+    image = read_image(photo, max_pixels=max_pixels)
+    return encode_png(predictor.mask(image).view(np.uint8) * np.uint8(255))
 
 
 def _verdict(task: Task | Unusable, journal: Journal, options: FolderOptions) -> Result | None:
@@ -197,7 +202,14 @@ def _verdict(task: Task | Unusable, journal: Journal, options: FolderOptions) ->
     if len(there) < len(task.outputs):
         return None
     record = records[0]
-    return Skipped(task.photo, task.outputs, record.height, record.width, record.crack_fraction)
+    return Skipped(task.photo, task.outputs, record.height, record.width, record.crack_fraction, task.page)
+
+
+def _sparing(task: Task | Unusable) -> Task | Unusable:
+    """Leave alone what is there already, such as a mask that somebody has mended since."""
+    if isinstance(task, Unusable):
+        return task
+    return replace(task, kept=frozenset(path for path in task.outputs if os.path.lexists(path)))
 
 
 def _planned(task: Task | Unusable, options: FolderOptions) -> Planned | Failed:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.errors import InputError, UsageError
 from cracktool.images import EXTENSIONS, read_pages
 from cracktool.inference.rasters import is_raster
 
@@ -32,6 +32,7 @@ class Task:
         overlay: The photo with the crack drawn in.
         page: Which picture of a file with several.
         by_rows: It is read by rows, since it has a place on Earth or is very large.
+        kept: Those of the files that are there already and stay as they are.
     """
 
     photo: Path
@@ -40,6 +41,7 @@ class Task:
     overlay: Path | None = None
     page: int = 0
     by_rows: bool = False
+    kept: frozenset[Path] = frozenset()
 
     @property
     def is_video(self) -> bool:
@@ -78,16 +80,17 @@ def plan_tasks(
         shard: (i, n) for the i-th of n parts of the work, which depends on the names of the results alone.
 
     Raises:
-        InputError: There is no photo at all.
+        InputError: The only input stands for no photo.
         UsageError: Two photos would write one file, or a result would overwrite a photo.
     """
     tasks: list[Task | Unusable] = []
     for given in inputs:
         for photo, place in _find(Path(given), out):
             tasks += [place] if isinstance(place, Unusable) else _tasks(photo, out / place, probs, overlay)
-    if not any(isinstance(task, Task) for task in tasks):
-        problems = [task.error for task in tasks if isinstance(task, Unusable)]
-        raise problems[0] if len(problems) == 1 else InputError(f"no photo in any of {len(problems)} inputs")
+    if not tasks:
+        raise InputError("no input is given")
+    if len(tasks) == 1 and isinstance(tasks[0], Unusable):
+        raise tasks[0].error
     return [task for task in _without_clashes(tasks) if shard is None or _is_in(shard, task, out)]
 
 
@@ -175,11 +178,12 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
     if os.path.realpath(folder) == target:
         raise UsageError("the output folder is the input folder", path=out, remedy="choose another with -o")
     problems: list[OSError] = []
-    for root, folders, names in os.walk(folder, onerror=problems.append):
+    passed = {target, os.path.realpath(folder)}  # links are followed, but never in a circle
+    for root, folders, names in os.walk(folder, onerror=problems.append, followlinks=True):
         here = Path(root)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and os.path.realpath(here / name) != target
-        )
+        places = {name: os.path.realpath(here / name) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, place in places.items() if place not in passed]
+        passed.update(places.values())
         for name in sorted(names):
             path = here / name
             if path.suffix.lower() in _READ and not name.startswith("."):  # ._photo.jpg is macOS's, not a photo
@@ -209,17 +213,3 @@ def _without_clashes(tasks: Iterable[Task | Unusable]) -> Iterator[Task | Unusab
                 raise UsageError(reason, path=path, remedy="choose another folder with -o")
             writers[path] = task.photo
         yield task
-
-
-def make_folder(out: Path) -> None:
-    """Make the output folder, so that a wrong one is noticed before the work.
-
-    Raises:
-        OutputError: It cannot be made or written, or is a file.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made a folder: {error.strerror or error}", path=out) from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise OutputError("cannot be written: Permission denied", path=out, remedy="choose another folder with -o")

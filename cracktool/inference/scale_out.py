@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from cracktool.errors import UsageError
+from cracktool.files import make_folder
 from cracktool.inference.engine import Predictor
 from cracktool.inference.folder import FolderOptions, Result, noted, open_journal, plan_work, run_tasks
-from cracktool.inference.inputs import Task, make_folder
+from cracktool.inference.inputs import Task
 from cracktool.inference.journal import FailureList
 from cracktool.inference.loading import load_predictor
 from cracktool.inference.writing import Done, Failed

@@ -156,7 +156,7 @@ def write_video(predictor: Predictor, task: Task, journal: Journal, *, every: in
         smooth: What the past counts at each frame, 0 to below 1.
     """
     began, state = time.perf_counter(), file_state(task.photo)
-    is_new = not any(path.exists() for path in task.outputs)
+    is_new = not any(os.path.lexists(path) for path in task.outputs)
     try:
         with ExitStack() as files:
             run = _Run(predictor, task, files, VideoReader(task.photo, every), smooth)
@@ -176,9 +176,9 @@ class _Run:
 
     def __init__(self, predictor: Predictor, task: Task, files: ExitStack, reader: VideoReader, smooth: float) -> None:
         self._predictor, self._reader, self._smoother = predictor, reader, Smoother(smooth)
-        self._masks = _new_folder(task.mask, files)
-        self._probs = None if task.probs is None else _new_folder(task.probs, files)
-        overlay = task.overlay
+        mask, probs, overlay = (None if path in task.kept else path for path in (task.mask, task.probs, task.overlay))
+        self._masks = None if mask is None else _new_folder(mask, files)
+        self._probs = None if probs is None else _new_folder(probs, files)
         self._overlay = None if overlay is None else files.enter_context(atomic_path(overlay, overlay.suffix))
         self._writer: VideoWriter | None = None
         self._shown: tuple[int, Image] | None = None
@@ -194,7 +194,8 @@ class _Run:
             levels = self._smoother(levels)
             mask = levels >= self._predictor.level
             name = f"{frame.number:06d}.png"
-            _write(self._masks / name, mask.view(np.uint8) * np.uint8(255))
+            if self._masks is not None:
+                _write(self._masks / name, mask.view(np.uint8) * np.uint8(255))
             if self._probs is not None:
                 _write(self._probs / name, levels)
             if self._overlay is not None:

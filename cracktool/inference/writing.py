@@ -5,6 +5,7 @@ Runs in a thread of its own; knows nothing about networks.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -40,6 +41,7 @@ class Done:
     width: int
     crack_fraction: float
     seconds: float
+    page: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _write(rows: Rows, bands: Iterator[Bands], level: int, journal: Journal) -> 
     # A record of files that do not exist yet may come before their final names: a run killed in between does the photo
     # again. Where a file is replaced, the record comes after, lest the old file pass for the new one.
     task = rows.task
-    is_new = not any(path.exists() for path in task.outputs)
+    is_new = not any(os.path.lexists(path) for path in task.outputs)
     with ExitStack() as files:
         cracked = _write_bands(rows, bands, level, files)
         shape_hw = rows.height, rows.width
@@ -115,7 +117,7 @@ def _write(rows: Rows, bands: Iterator[Bands], level: int, journal: Journal) -> 
             journal.append(record)
     if not is_new:
         journal.append(record)
-    return Done(task.photo, task.outputs, rows.height, rows.width, record.crack_fraction, record.seconds)
+    return Done(task.photo, task.outputs, rows.height, rows.width, record.crack_fraction, record.seconds, task.page)
 
 
 def _write_bands(rows: Rows, bands: Iterator[Bands], level: int, files: ExitStack) -> int:
@@ -135,13 +137,15 @@ def _write_bands(rows: Rows, bands: Iterator[Bands], level: int, files: ExitStac
     masks.close()
     if probs is not None:
         probs.close()
-    if task.overlay is not None and rows.image is not None:
+    if task.overlay is not None and task.overlay not in task.kept and rows.image is not None:
         drawn = draw_overlay(rows.image, np.concatenate(kept))
         files.enter_context(open_atomic(task.overlay)).write(encode_jpeg(drawn))
     return cracked
 
 
 def _writer(path: Path, rows: Rows, files: ExitStack) -> _Png | GeoWriter:
+    if path in rows.task.kept:
+        return _Png(files.enter_context(Path(os.devnull).open("wb")), rows.height, rows.width)
     if path.suffix != ".tif" or rows.raster is None:
         return _Png(files.enter_context(open_atomic(path)), rows.height, rows.width)
     writer = GeoWriter(files.enter_context(atomic_path(path)), rows.raster, rows.height, rows.width)

@@ -6,10 +6,12 @@ What is in the files is said in the modules that write them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.inference.rasters import has_rasterio
 from cracktool.inspection import drawings, labelling, maps, report, tables
 from cracktool.inspection.ledger import Ledger
 from cracktool.inspection.records import PhotoRecord, read_record
@@ -24,80 +26,91 @@ class Inspection:
         out: Folder of the results.
         paths: Files of the records, in the order of the inputs.
         ledger: Says which files may be written.
+        failures: What could not be written; the other files are, all the same.
     """
 
     out: Path
     paths: Sequence[Path]
     ledger: Ledger
+    failures: list[CrackError] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[PhotoRecord]:
         return map(read_record, self.paths)
 
-    def file(self, name: str) -> Path:
-        """Return the path of a file of the whole inspection, free to be written."""
-        return self.ledger.claim(self.out / name)
+    @property
+    def scaled(self) -> bool:
+        """Whether there are mm."""
+        return any(record.scaled for record in self)
 
-    def beside(self, ending: str) -> Iterator[tuple[Path, PhotoRecord]]:
-        """Give each record with the path of a file of its own, free to be written."""
+    def write(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a file of the whole inspection, where its name is free."""
+        self._write(self.out / name, write)
+
+    def write_beside(self, ending: str, write: Callable[[Path, PhotoRecord], None]) -> None:
+        """Write a file for each record, where its name is free."""
         for path, record in zip(self.paths, self, strict=True):
-            yield self.ledger.claim(path.with_name(path.name.removesuffix(RECORD_ENDING) + ending)), record
+            target = path.with_name(path.name.removesuffix(RECORD_ENDING) + ending)
+            self._write(target, lambda name, record=record: write(name, record))  # type: ignore[misc]
+
+    def _write(self, path: Path, write: Callable[[Path], None]) -> None:
+        try:
+            write(self.ledger.claim(path))
+        except CrackError as error:
+            self.failures.append(error)
 
 
 def _write_tables(inspection: Inspection) -> None:
-    scaled = any(record.scaled for record in inspection)
-    tables.write_cracks_csv(inspection.file("cracks.csv"), inspection, scaled=scaled)
-    tables.write_photos_csv(inspection.file("photos.csv"), inspection, scaled=scaled)
-    tables.write_cracks_jsonl(inspection.file("cracks.jsonl"), inspection)
-    tables.write_photos_jsonl(inspection.file("photos.jsonl"), inspection)
+    scaled = inspection.scaled
+    inspection.write("cracks.csv", partial(tables.write_cracks_csv, records=inspection, scaled=scaled))
+    inspection.write("photos.csv", partial(tables.write_photos_csv, records=inspection, scaled=scaled))
+    inspection.write("cracks.jsonl", partial(tables.write_cracks_jsonl, records=inspection))
+    inspection.write("photos.jsonl", partial(tables.write_photos_jsonl, records=inspection))
 
 
 def _write_points(inspection: Inspection) -> None:
-    scaled = any(record.scaled for record in inspection)
-    tables.write_points_csv(inspection.file("points.csv"), inspection, scaled=scaled)
+    inspection.write("points.csv", partial(tables.write_points_csv, records=inspection, scaled=inspection.scaled))
 
 
 def _layers(inspection: Inspection) -> list[maps.Layer]:
     layers = maps.map_layers(inspection)
     if not layers:
         reason = "no map: no photo has a GPS position, and none is a GeoTIFF that can be read here"
-        raise InputError(reason, path=inspection.out, remedy="GeoTIFFs need rasterio: pip install rasterio")
+        remedy = "" if has_rasterio() else "GeoTIFFs need rasterio: pip install 'cracktool[geo]'"
+        raise InputError(reason, path=inspection.out, remedy=remedy)
     return layers
 
 
 def _write_geojson(inspection: Inspection) -> None:
     for layer in _layers(inspection):
-        maps.write_geojson(inspection.file(f"{layer.name}.geojson"), layer)
+        inspection.write(f"{layer.name}.geojson", partial(maps.write_geojson, layer=layer))
 
 
 def _write_geopackage(inspection: Inspection) -> None:
-    maps.write_geopackage(inspection.file("cracks.gpkg"), _layers(inspection))
+    inspection.write("cracks.gpkg", partial(maps.write_geopackage, layers=_layers(inspection)))
 
 
 def _write_dxf(inspection: Inspection) -> None:
-    for path, record in inspection.beside(".dxf"):
-        drawings.write_dxf(path, record)
+    inspection.write_beside(".dxf", drawings.write_dxf)
 
 
 def _write_svg(inspection: Inspection) -> None:
-    for path, record in inspection.beside(".cracks.svg"):
-        drawings.write_svg(path, record)
+    inspection.write_beside(".cracks.svg", drawings.write_svg)
 
 
 def _write_labelme(inspection: Inspection) -> None:
-    for path, record in inspection.beside(".labelme.json"):
-        labelling.write_labelme(path, record)
+    inspection.write_beside(".labelme.json", labelling.write_labelme)
 
 
 def _write_coco(inspection: Inspection) -> None:
-    labelling.write_coco(inspection.file("cracks.coco.json"), inspection)
+    inspection.write("cracks.coco.json", partial(labelling.write_coco, records=inspection))
 
 
 def _write_cvat(inspection: Inspection) -> None:
-    labelling.write_cvat(inspection.file("cracks.cvat.xml"), inspection)
+    inspection.write("cracks.cvat.xml", partial(labelling.write_cvat, records=inspection))
 
 
 def _write_report(inspection: Inspection) -> None:
-    report.write_report(inspection.file("report.html"), inspection)
+    inspection.write("report.html", partial(report.write_report, records=inspection))
 
 
 FORMATS: Mapping[str, Callable[[Inspection], None]] = {
@@ -147,10 +160,9 @@ def write_collected(
         The files, and what could not be written.
     """
     inspection = Inspection(out, paths, Ledger(out, overwrite=overwrite))
-    failures: list[CrackError] = []
     for write in (_write_tables, *(FORMATS[name] for name in formats)):
         try:
             write(inspection)
-        except CrackError as error:
-            failures.append(error)
-    return inspection.ledger.settle(), failures
+        except CrackError as error:  # there is nothing to write
+            inspection.failures.append(error)
+    return inspection.ledger.settle(), inspection.failures

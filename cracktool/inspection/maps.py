@@ -178,7 +178,7 @@ def _write_layer(database: sqlite3.Connection, layer: Layer, system: int) -> Non
         boxes.append((min(xs), min(ys), max(xs), max(ys)))
         database.execute(
             f'INSERT INTO "{layer.name}" (geom{columns_sql}) VALUES ({values})',
-            (_blob(lines, system, points=layer.points), *(row.get(name) for name in names)),
+            (_blob(lines, system, points=layer.points), *(_value(row.get(name)) for name in names)),
         )
     left, bottom, right, top = zip(*boxes, strict=True) if boxes else ((None,),) * 4
     box = (min(left), min(bottom), max(right), max(top)) if boxes else (None,) * 4
@@ -188,6 +188,11 @@ def _write_layer(database: sqlite3.Connection, layer: Layer, system: int) -> Non
         (layer.name, layer.name, *box, system),
     )
     database.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', ?, ?, 0, 0)", (layer.name, kind, system))
+
+
+def _value(value: object) -> object:
+    """Return a value as SQLite takes it: names of files that are no UTF-8 lose the bytes that are none."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _kind(name: str) -> str:

@@ -27,10 +27,11 @@ CRACK = 128  # grey values from here on are crack, as in `read_mask`
 
 
 @contextmanager
-def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]]:
+def opened(photo: Path | None, mask: Path, page: int = 0) -> Iterator[tuple[Image | None, Mask]]:
     """Give the grey levels of a photo, uint8 (H, W), and its mask, bool (H, W); those of large rasters as memory maps.
 
-    The maps lie in a temporary folder, a byte a pixel, and are gone afterwards.
+    `page` is which picture of the photo's file. The maps lie in a temporary folder, a byte a pixel, and are gone
+    afterwards.
 
     Raises:
         InputError: A file cannot be read.
@@ -45,7 +46,7 @@ def opened(photo: Path | None, mask: Path) -> Iterator[tuple[Image | None, Mask]
         elif photo in rasters:
             yield _pixels(photo, Path(folder, "photo"), np.uint8), crack
         else:
-            yield read_image(photo, grey=True), crack
+            yield read_image(photo, page=page, grey=True), crack
 
 
 def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:

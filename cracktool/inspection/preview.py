@@ -19,10 +19,10 @@ _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2
 _CRACK = (255, 0, 200)  # RGB, as in overlays
 
 
-def photo_preview(path: Path, side: int, quality: int = 72) -> str:
+def photo_preview(path: Path, side: int, page: int = 0, *, quality: int = 72) -> str:
     """Return a photo as the text of a JPEG data URL, at most `side` px long; empty where it cannot be read any more."""
     try:
-        image = _read_reduced(path, side)
+        image = _read_reduced(path, side, page)
         return _url("jpeg", encode_jpeg(_shrunk(image, side), quality))
     except CrackError:
         return ""
@@ -53,7 +53,7 @@ def _read_small_mask(path: Path, side: int) -> tuple[Mask, int]:
     return np.concatenate([_shrunk_mask(band[..., 0] >= CRACK, factor) for band in bands]), factor
 
 
-def _read_reduced(path: Path, side: int) -> Image:
+def _read_reduced(path: Path, side: int, page: int) -> Image:
     """Read a photo, a JPEG at a half, a quarter or an eighth of its size where that is enough: ten times as fast."""
     if found := raster_bands(path, side):
         factor, bands = found
@@ -61,7 +61,7 @@ def _read_reduced(path: Path, side: int) -> Image:
     longest = max(read_size(path))
     flag = next((flag for factor, flag in _REDUCED if longest >= factor * side), None)
     if flag is None or path.suffix.lower() not in (".jpg", ".jpeg"):
-        return read_image(path)
+        return read_image(path, page=page)
     small = cv2.imdecode(np.fromfile(path, np.uint8), flag)
     return read_image(path) if small is None else np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
 

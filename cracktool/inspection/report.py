@@ -196,7 +196,7 @@ def _classes(widths: Sequence[float | None], factor: Sequence[float] | None) -> 
 def _pictures(record: PhotoRecord, side: int) -> dict[str, object]:
     row = record.row
     mask, cell = mask_preview(Path(str(row["mask"])), side)
-    photo = "" if row["photo"] == row["mask"] else photo_preview(Path(str(row["photo"])), side)
+    photo = "" if row["photo"] == row["mask"] else photo_preview(Path(str(row["photo"])), side, record.page)
     return {
         "picture": photo,
         "mask": mask if record.cracks or row["area_px2"] else "",

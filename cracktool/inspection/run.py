@@ -18,9 +18,12 @@ import numpy as np
 
 from cracktool import __version__
 from cracktool.errors import CrackError, InputError, OutputError
+from cracktool.files import is_by_product
 from cracktool.images import EXTENSIONS, Image, Mask
+from cracktool.inference.folder import Skipped
 from cracktool.inference.inputs import Task, Unusable, plan_tasks
 from cracktool.inference.journal import file_state
+from cracktool.inference.writing import Done
 from cracktool.inspection.pixels import opened
 from cracktool.inspection.positions import Position, read_position
 from cracktool.inspection.records import PhotoRecord, make_record, read_record, write_record
@@ -44,12 +47,14 @@ class Pair:
         photo: File of the photo; None to measure the mask alone.
         place: Where results go, without ending.
         name: The same relative to the folder of all results, with ``/``: ids of cracks start with it.
+        page: Which picture of the photo's file, where that has several.
     """
 
     mask: Path
     photo: Path | None
     place: Path
     name: str
+    page: int = 0
 
     @property
     def record(self) -> Path:
@@ -66,10 +71,11 @@ class Inspected:
     reused: bool
 
 
-def pair_of(photo: Path, mask: Path, out: Path) -> Pair:
+def pair_of(done: Done | Skipped, out: Path) -> Pair:
     """Return the pair of a photo and the mask that `crack infer` wrote for it below `out`."""
+    mask = done.outputs[0]
     place = mask.with_suffix("")
-    return Pair(mask, photo, place, place.relative_to(out).as_posix())
+    return Pair(mask, done.path, place, place.relative_to(out).as_posix(), done.page)
 
 
 def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pair | InputError]:
@@ -88,7 +94,7 @@ def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pai
     """
     if not masks.is_dir():
         raise InputError("no such folder of masks", path=masks)
-    there = [each for each in plan_tasks([masks], out, probs=False, overlay=False) if not _is_by_product(each)]
+    there = [each for each in plan_tasks([masks], out, probs=False, overlay=False) if not _is_by_product(each, masks)]
     tasks = plan_tasks(inputs, out, probs=False, overlay=False) if inputs else there
     found: list[Pair | InputError] = []
     taken: set[Path] = set()
@@ -108,7 +114,7 @@ def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pai
             )
         else:
             taken.add(mask)
-            found.append(Pair(mask, task.photo, place, name))
+            found.append(Pair(mask, task.photo, place, name, task.page))
     if inputs:
         found += [
             InputError("there is no photo for this mask", path=each.photo, remedy="or measure the masks without photos")
@@ -118,9 +124,8 @@ def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pai
     return found
 
 
-def _is_by_product(task: Task | Unusable) -> bool:
-    """Whether a file in a folder of masks is what `crack infer` writes beside them."""
-    return isinstance(task, Task) and task.photo.name.endswith((".probs.png", ".overlay.jpg"))
+def _is_by_product(task: Task | Unusable, masks: Path) -> bool:
+    return isinstance(task, Task) and is_by_product(task.photo.relative_to(masks))
 
 
 def _mask_of(masks: Path, name: str) -> Path | None:
@@ -192,6 +197,7 @@ def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = F
     made_from = {
         "photo": _state(pair.photo),
         "mask": _state(pair.mask),
+        "page": pair.page,
         "options": dict(options.settings()),
         "version": f"{__version__}, {SCHEMA}",
     }
@@ -208,7 +214,7 @@ def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = F
 
 
 def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any]) -> PhotoRecord:
-    with opened(pair.photo, pair.mask) as (image, mask):
+    with opened(pair.photo, pair.mask, pair.page) as (image, mask):
         scale, notes = find_scale(options, pair.photo, image, mask.shape if image is None else image.shape[:2])
         image, scale = _on_mask(image, mask, scale)
         found = measure(
@@ -225,6 +231,7 @@ def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any])
         found,
         photo=str(pair.photo or pair.mask),
         mask=str(pair.mask),
+        page=pair.page,
         place=pair.name,
         made_from=_as_json(made_from),
         position=read_position(pair.photo) if pair.photo is not None else Position(),

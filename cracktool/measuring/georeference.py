@@ -51,9 +51,8 @@ def read_georeference(path: Path) -> GeoReference | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # which None says
-            raster = rasterio.open(path)
-        with raster:
-            transform, crs = raster.transform, raster.crs
+            with rasterio.open(path) as raster:
+                transform, crs = raster.transform, raster.crs
     except rasterio.errors.RasterioError as error:
         raise InputError("it cannot be read as a GeoTIFF", path=path) from error
     if crs is None or transform.is_identity:

@@ -42,7 +42,7 @@ def plot_confusion(report: Report, path: Path) -> None:
     axes.set_yticks([0, 1], ["crack", "background"], rotation=90, va="center")
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth (percent of its row)", labelpad=10)
-    axes.set_title(_title(report), fontsize=11)
+    axes.set_title(_title(report), fontsize=11, parse_math=False)
     _save(figure, path)
 
 
