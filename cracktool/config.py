@@ -203,13 +203,13 @@ class TrainConfig:
         for name in (
             "crack_crops",
             "empty_crops",
-            "momentum",
             "boundary_cap",
             "beta",
             "mine_share",
             "unlabelled_share",
         ):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "from 0 to below 1")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _check(self.poly_power > 0, "poly_power", self.poly_power, "more than 0")
         _check(self.lr > 0, "lr", self.lr, "more than 0")

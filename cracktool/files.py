@@ -20,7 +20,7 @@ from cracktool.errors import OutputError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes | memoryview) -> None:
     """Write a file in one step: under a temporary name beside it, then renamed.
 
     Raises:

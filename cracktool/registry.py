@@ -190,7 +190,7 @@ def weights_path(spec: str | Path | None) -> Path:
     if str(spec) in REGISTRY:
         return published_path(str(spec))
     near = did_you_mean(str(spec), (*SHIPPED, *REGISTRY))
-    remedy = near or "leave --weights out for the weights that ship"
+    remedy = near or f"give a file, a run folder, {' or '.join(SHIPPED)}"
     raise WeightsError("no such weights file", path=path, remedy=remedy)
 
 

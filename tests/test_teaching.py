@@ -113,14 +113,16 @@ def test_unlabelled_photos_teach_nothing_before_the_average_knows_anything(confi
     assert differ(last(tmp_path / "run"), last(tmp_path / "trusting"))
 
 
-def test_an_unlabelled_sample_says_so(tmp_path):
+@pytest.mark.parametrize("fit", ["crop", "resize"])
+@pytest.mark.parametrize("zoom", [(1.0, 1.0), (0.5, 0.6), (1.5, 1.6)])
+def test_an_unlabelled_sample_says_so(tmp_path, fit, zoom):
     folder = photos(tmp_path / "photos", 1)
-    samples = Samples(
-        [Example(folder / "0.png", None, unlabelled=True)], size=32, augment=TrainConfig(model="x").augment
-    )
-    image, target = samples[0, 1]
-    assert image.shape == (3, 32, 32)
-    assert target.unique().tolist() == [UNKNOWN]
+    augment = replace(TrainConfig(model="x").augment, zoom=zoom)
+    samples = Samples([Example(folder / "0.png", None, unlabelled=True)], size=32, augment=augment, fit=fit)
+    for draw in range(1, 4):
+        image, target = samples[0, draw]
+        assert image.shape == (3, 32, 32)
+        assert target.unique().tolist() == [UNKNOWN]
 
 
 def test_false_alarms_are_dug_up_and_cut_out(config, tmp_path):

@@ -1,5 +1,8 @@
 import csv
+import io
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,14 +284,100 @@ def test_a_folder_with_a_run_is_refused(config, tmp_path):
     with pytest.raises(UsageError, match="other settings"):
         next(train(replace(config, lr=0.5), tmp_path, resume=True))
     assert (tmp_path / "best.safetensors").read_bytes() == before
+    (tmp_path / "config.toml").unlink()
+    with pytest.raises(OutputError, match=r"would be overwritten, and there is no config\.toml"):
+        next(train(config, tmp_path))
+    assert (tmp_path / "best.safetensors").read_bytes() == before
 
 
-def test_a_damaged_state_is_refused(config, tmp_path):
-    list(train(replace(config, epochs=1), tmp_path))
-    state = tmp_path / "last.pt"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"last\.pt"):
-        next(train(replace(config, epochs=1), tmp_path, resume=True))
+def test_a_run_that_came_to_nothing_is_in_nobodys_way(config, tmp_path):
+    with pytest.raises(UsageError, match="loss is no longer a number"):
+        list(train(replace(config, lr=1e30, optimizer="sgd"), tmp_path))
+    assert (tmp_path / "config.toml").is_file()
+    assert isinstance(list(train(replace(config, epochs=1), tmp_path))[-1], Finished)
+
+
+@pytest.fixture(scope="module")
+def whole_state(tmp_path_factory):
+    """The state and settings of a short run."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = TrainConfig(
+        model=MODEL, pretrained=False, data=(str(make_data(folder / "data")),), epochs=1, size=32, batch_size=2,
+        workers=0, tile=64, device="cpu",
+    )  # fmt: skip
+    list(train(config, folder / "run"))
+    return config, folder / "run"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "list", "other"])
+def test_a_damaged_state_is_refused(whole_state, tmp_path, damage):
+    config, run = whole_state
+    shutil.copytree(run, tmp_path / "run")
+    state = tmp_path / "run" / "last.pt"
+    contents = {
+        "cut": state.read_bytes()[:1000],
+        "empty": b"",
+        "text": b"text",
+        "pickle": b"\x80\x02garbage",
+        "list": saved([1]),
+        "other": saved({"model": 1}),
+    }
+    state.write_bytes(contents[damage])
+    with pytest.raises(WeightsError, match=r"last\.pt: cannot be resumed from: it is damaged, or of another network"):
+        next(train(config, tmp_path / "run", resume=True))
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def test_a_damaged_table_is_refused(whole_state, tmp_path):
+    config, run = whole_state
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").write_bytes(b"\xff\xfe\xe4")
+    with pytest.raises(InputError, match=r"metrics\.csv: cannot be read"):
+        list(train(config, tmp_path / "run", resume=True))
+
+
+def test_a_run_goes_on_where_its_first_weights_are_gone(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    config = replace(config, epochs=2, init=str(tmp_path / "first"))
+    interrupted = train(config, tmp_path / "second")
+    next(event for event in interrupted if isinstance(event, EpochEnded))
+    interrupted.close()
+    shutil.rmtree(tmp_path / "first")
+    assert isinstance(list(train(config, tmp_path / "second", resume=True))[-1], Finished)
+
+
+def test_a_batch_that_is_too_small_for_norms_is_told(config, tmp_path):
+    with pytest.raises(UsageError, match="batch norm cannot learn from one sample"):
+        list(train(replace(config, model="unet_resnet18", size=32, batch_size=1), tmp_path))
+
+
+def test_a_state_that_does_not_fit_on_the_disk_is_told_with_its_name(whole_state, tmp_path):
+    config, run = whole_state
+    most = (run / "last.pt").stat().st_size - 100
+    assert (run / "best.safetensors").stat().st_size < most
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        with pytest.raises(OutputError, match=r"last\.pt: cannot be written: File too large"):
+            list(train(config, tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_the_next_command_is_one_that_works(whole_state, tmp_path):
+    config, _ = whole_state
+    data = Path(config.data[0]).rename(tmp_path / "da ta")
+    settings = ("--size", "32", "--batch-size", "2", "--set", "workers=0", "--set", "tile=64", "--device", "cpu")
+    named = ("--model", "pspnet_resnet18", "--no-pretrained", "--data", data, "-o", tmp_path / "ru n", "--epochs", "1")
+    command = [sys.executable, "-m", "cracktool", "train", *map(str, named), *settings]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
+    Path(tmp_path / "da ta").rename(config.data[0])
+    assert f"next: crack eval '{data}' --split val --weights '{tmp_path / 'ru n'}'" in told
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_a_run_folder_means_its_best_weights(file):
 
 
 def assert_missing(path):
-    with pytest.raises(WeightsError, match=r"no such weights file.*leave --weights out"):
+    with pytest.raises(WeightsError, match=r"no such weights file.*give a file, a run folder, fast or accurate"):
         weights_path(path)
 
 

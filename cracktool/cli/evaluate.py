@@ -28,7 +28,7 @@ from cracktool.cli.options import (
     refuse,
     tile_side,
 )
-from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
+from cracktool.cli.screen import finish, leaving_at_once, print_data, print_table, progress_bar, tell, warn
 from cracktool.errors import CrackError, InputError, UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ def evaluate(
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
-    from cracktool.evaluation import check_pooled
+    with leaving_at_once():
+        from cracktool.evaluation import check_pooled
+        from cracktool.inference import EXPORTED
     from cracktool.files import make_folder
-    from cracktool.inference import EXPORTED
     from cracktool.manifest import read_manifest
     from cracktool.protocols import choose_protocols
 

@@ -42,7 +42,7 @@ from cracktool.cli.options import (
     refuse,
     tile_side,
 )
-from cracktool.cli.screen import finish, print_data, progress_bar, stdout, tell, warn
+from cracktool.cli.screen import finish, leaving_at_once, print_data, progress_bar, stdout, tell, warn
 from cracktool.errors import CrackError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -120,16 +120,17 @@ def infer(
 
     Example: crack infer examples/photos -o masks --overlay
     """
-    from cracktool.inference import (
-        Failed,
-        FolderOptions,
-        Planned,
-        estimate,
-        infer_folder,
-        infer_ray,
-        interruptible,
-        parse_shard,
-    )
+    with leaving_at_once():
+        from cracktool.inference import (
+            Failed,
+            FolderOptions,
+            Planned,
+            estimate,
+            infer_folder,
+            infer_ray,
+            interruptible,
+            parse_shard,
+        )
 
     names = [*(inputs or []), *_listed(files_from)]
     measured = measuring(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cracktool.cli.options import Debug, Quiet
-from cracktool.cli.screen import print_data, print_table, tell
+from cracktool.cli.screen import leaving_at_once, print_data, print_table, tell
 from cracktool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,11 +105,14 @@ def _whole_number(text: str | None) -> int:
 
 def _probed(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> TrainConfig:
     """Return the settings with a batch size that suits this machine; a resumed run keeps the one that it has."""
-    from cracktool.config import read_recipe
-    from cracktool.training import CONFIG, choose_batch_size
+    from cracktool.config import read_recipe, resolve
+
+    with leaving_at_once():
+        from cracktool.training import CONFIG, check_folder, choose_batch_size
 
     if resume and (folder / CONFIG).is_file():
-        return replace(config, batch_size=int(read_recipe(str(folder / CONFIG))["batch_size"]))
+        return replace(config, batch_size=resolve([read_recipe(str(folder / CONFIG))]).batch_size)
+    check_folder(folder, config, resume=resume)
     size = choose_batch_size(config)
     if not quiet:
         tell(f"batches of {size} suit this machine")
@@ -124,7 +128,8 @@ def _list_models() -> None:
 
 
 def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
-    from cracktool.training import EpochEnded, Finished, Labelled, Started, Stepped, train
+    with leaving_at_once():
+        from cracktool.training import EpochEnded, Finished, Labelled, Started, Stepped, train
 
     events: Iterable[Event] = train(config, folder, resume=resume)
     say: Callable[[str], None] = (lambda _: None) if quiet else tell
@@ -150,8 +155,9 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                     say(_scored(config, event))
                 case Finished():
                     early = ", stopped early" if event.stopped_early else ""
-                    say(f"best crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}{early}")
-                    say(f"next: crack eval {config.data[0]} --weights {folder}")
+                    best = "best " if config.select == "iou" else ""
+                    say(f"{best}crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}{early}")
+                    say(f"next: {_next(config, folder)}")
                     if not event.rank:
                         print_data(event.weights)
 
@@ -168,11 +174,21 @@ def _names(tensors: Sequence[str], most: int = 3) -> str:
     return ", ".join(tensors[:most]) + (", ..." if len(tensors) > most else "")
 
 
+def _next(config: TrainConfig, folder: Path) -> str:
+    from cracktool.manifest import read_manifest
+
+    if config.degrade:  # only a set made with prepare --degrade can be scored
+        return shlex.join(["crack", "infer", "photos/", "-o", "masks/", "--weights", str(folder)])
+    tests = any(read_manifest(path).split("test").entries for path in config.data[:1])
+    split = () if tests else ("--split", "val")
+    return shlex.join(["crack", "eval", config.data[0], *split, "--weights", str(folder)])
+
+
 def _scored(config: TrainConfig, event: EpochEnded) -> str:
     return (
         f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, crack IoU {event.val_iou:.4f}, "
         f"precision {event.val_precision:.3f}, recall {event.val_recall:.3f}, {event.seconds:.0f} s"
-        f"{', best so far' if event.best else ''}"
+        f"{', best so far' if event.best and config.select == 'iou' else ''}"
     )
 
 

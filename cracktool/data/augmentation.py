@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment
-from cracktool.data.examples import IGNORED
+from cracktool.data.examples import IGNORED, UNKNOWN
 
 
 def build_geometry(augment: Augment) -> v2.Compose:
@@ -124,12 +124,12 @@ def resize_mask(mask: tv_tensors.Mask, size: int, *, soft: bool = False) -> tv_t
     """Return a mask squeezed to (1, size, size): crack where half of a pixel is, or the shares of crack where soft."""
     # Averaged and cut at one half: a nearest-neighbour mask would lose parts of thin cracks.
     share = _shrink(mask == 1, size)
-    if soft:
-        return tv_tensors.Mask(share)
-    hard = (share >= 0.5).to(torch.uint8)
-    if (mask == IGNORED).any():  # what is not mostly background is not surely so
-        hard[(_shrink(mask > 0, size) >= 0.5) & (hard == 0)] = IGNORED
-    return tv_tensors.Mask(hard)
+    squeezed = share if soft else (share >= 0.5).to(torch.uint8)
+    if not soft and (mask == IGNORED).any():  # what is not mostly background is not surely so
+        squeezed[(_shrink(mask > 0, size) >= 0.5) & (squeezed == 0)] = IGNORED
+    if (mask == UNKNOWN).any():
+        squeezed[_shrink(mask == UNKNOWN, size) >= 0.5] = UNKNOWN
+    return tv_tensors.Mask(squeezed)
 
 
 def _shrink(where: Tensor, size: int) -> Tensor:

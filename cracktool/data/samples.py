@@ -27,10 +27,10 @@ CROP_TRIES = 8
 class Samples(Dataset[tuple[Tensor, ...]]):
     """Augmented samples by key: image uint8 (3, size, size) RGB, and the target.
 
-    The target is a mask uint8 (1, size, size) of 0 and 1, and `IGNORED` in pseudo-masks, or float32 shares of crack
-    where masks are soft; of an example whose label alone may teach it is that one value, uint8 (1, 1, 1). With a
-    degradation the image is uint8 (3, size / 4, size / 4), and behind the target come the sharp image and the kernel
-    float32 (1, 21, 21).
+    The target is a mask uint8 (1, size, size) of 0 and 1, and `IGNORED` in pseudo-masks, `UNKNOWN` in photos without a
+    mask; or float32 shares of crack where masks are soft; of an example whose label alone may teach it is that one
+    value, uint8 (1, 1, 1). With a degradation the image is uint8 (3, size / 4, size / 4), and behind the target come
+    the sharp image and the kernel float32 (1, 21, 21).
 
     Args:
         items: The pictures.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Started, Stepped
 from cracktool.training.loop import train
 from cracktool.training.probing import choose_batch_size
-from cracktool.training.run_folder import CONFIG
+from cracktool.training.run_folder import CONFIG, check_folder
 from cracktool.training.state import build_optimizer, learning_rate
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Started",
     "Stepped",
     "build_optimizer",
+    "check_folder",
     "choose_batch_size",
     "learning_rate",
     "train",

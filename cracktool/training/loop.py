@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,7 +67,21 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterato
     check_folder(folder, config, resume=resume)
     build_objective(config, 0)  # a wrong name is refused before anything is read
     with join_ranks(config.device) as ranks:
-        yield from _Run(config, folder, ranks).events(resume=resume)
+        yield from _Run(config, folder, ranks, resumed=resume and (folder / STATE).is_file()).events()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do about the two errors of PyTorch that settings alone can bring."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError("the GPU's memory is too small", remedy="lower --batch-size, or give it as auto") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        remedy = "give a larger --batch-size or --size"
+        raise UsageError("a batch norm cannot learn from one sample of so few pixels", remedy=remedy) from error
 
 
 class Learner(nn.Module):
@@ -84,12 +99,14 @@ class Learner(nn.Module):
 class _Run:
     """All parts of a run, made of its settings."""
 
-    def __init__(self, config: TrainConfig, folder: Path, ranks: Ranks) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, ranks: Ranks, *, resumed: bool) -> None:
         self.config = config
         self.folder = folder
         self.ranks = ranks
         self.choice = choose_device(ranks.device(config.device), config.dtype)
-        self.state = new_state(config, self.choice, synchronised=ranks.size > 1)
+        self.state = new_state(config, self.choice, synchronised=ranks.size > 1, resumed=resumed)
+        if resumed:
+            self.state.restore(folder / STATE)
         manifests = [read_manifest(path) for path in config.data]
         if self.state.model.scale > 1 and not config.degrade:
             raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
@@ -108,11 +125,9 @@ class _Run:
         self.normalise = Normalise(*model_statistics(config.model), self.choice.device)
         self.teach = build_teaching(config, self.choice, self.state, self.normalise)
 
-    def events(self, *, resume: bool) -> Iterator[Event]:
+    def events(self) -> Iterator[Event]:
         """Train from the state that is there to the last epoch."""
         state, config = self.state, self.config
-        if resume and (self.folder / STATE).is_file():
-            state.restore(self.folder / STATE)
         self.ranks.wait()  # until all have seen the folder as it was
         if self.ranks.first:
             replace_file(self.folder / CONFIG, config.to_toml().encode())
@@ -155,8 +170,8 @@ class _Run:
         )
 
     def _labelling(self) -> Iterator[Labelled]:
-        if self.pseudo is not None and self.ranks.first:
-            yield from self.pseudo.make()
+        if self.pseudo is not None:
+            yield from self.pseudo.make(self.ranks)
         self.ranks.wait()
 
     def _out_of_patience(self) -> bool:
@@ -183,7 +198,7 @@ class _Run:
             rate = learning_rate(config, step, steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            with waiting_gradients(self.learner, wait=not last):
+            with waiting_gradients(self.learner, wait=not last), _explained():
                 with self.choice.autocast():
                     x, targets = self.teach(images, targets, epoch=state.epoch)
                     value = self.learner(objective, x, targets)

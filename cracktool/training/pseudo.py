@@ -33,6 +33,7 @@ from cracktool.images import Image, Mask, encode_png, read_image
 from cracktool.inference import Predictor, load_network
 from cracktool.manifest import Entry, Manifest
 from cracktool.training.events import Labelled
+from cracktool.training.ranks import Ranks
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 Map = npt.NDArray[np.float32]
@@ -87,15 +88,17 @@ class PseudoMasks:
         ]
         self._teacher = self._load_teacher(choice) if self._missing else None
 
-    def make(self) -> Iterator[Labelled]:
-        """Make the masks that are missing, one file each, and give the teacher's memory back."""
+    def make(self, ranks: Ranks) -> Iterator[Labelled]:
+        """Make this process's part of the masks that are missing, a file each, and give the teacher's memory back."""
         teacher, self._teacher = self._teacher, None
         if teacher is None:
             return
-        replace_file(self._made_by, self._origin(teacher).encode())
-        for done, (image, mask) in enumerate(self._missing, start=1):
+        if ranks.first:
+            replace_file(self._made_by, self._origin(teacher).encode())
+        missing = ranks.share(self._missing)
+        for done, (image, mask) in enumerate(missing, start=1):
             replace_file(mask, encode_png(pseudo_mask(teacher.probs, read_image(image), self._config)))
-            yield Labelled(done=done, total=len(self._missing))
+            yield Labelled(done=done, total=len(missing))
 
     def _load_teacher(self, choice: Choice) -> Predictor:
         network = load_network(self._config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")

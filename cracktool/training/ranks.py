@@ -108,8 +108,11 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     if ":" in device:
         raise UsageError(f"{size} processes cannot share {device}", remedy="use --device cuda, one GPU for each")
     on_gpus = device in ("auto", "cuda") and torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if on_gpus:  # else what NCCL gathers would lie on the first GPU for all of them
+        torch.cuda.set_device(local)
     dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        yield Ranks(rank=dist.get_rank(), size=size, local=int(os.environ.get("LOCAL_RANK", "0")))
+        yield Ranks(rank=dist.get_rank(), size=size, local=local)
     finally:
         dist.destroy_process_group()

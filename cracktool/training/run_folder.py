@@ -17,7 +17,7 @@ from torch import Tensor
 from cracktool.card import Card
 from cracktool.config import TrainConfig, read_recipe, resolve
 from cracktool.data import IGNORED
-from cracktool.errors import OutputError, UsageError
+from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 from cracktool.models import model_statistics
 from cracktool.report import plot_batch, plot_curves
@@ -25,21 +25,26 @@ from cracktool.training.events import EpochEnded
 from cracktool.training.state import State
 from cracktool.weights import save_weights
 
-STATE, BEST, LAST, METRICS, CONFIG = "last.pt", "best.safetensors", "last.safetensors", "metrics.csv", "config.toml"
+STATE, BEST, LAST = "last.pt", "best.safetensors", "last.safetensors"
+METRICS, CURVES, CONFIG = "metrics.csv", "curves.png", "config.toml"
 
 
 def check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Refuse a folder that holds another run.
+    """Refuse a folder that holds another run; settings alone, of a run that came to nothing, are none.
 
     Raises:
-        OutputError: It holds a run, and none is to be resumed.
+        OutputError: It holds a run, and none is to be resumed, or weights of unknown origin.
         UsageError: The run in it has other settings.
     """
     settings = folder / CONFIG
-    if settings.exists() and not resume:
-        raise OutputError("holds a run already", path=folder, remedy="add --resume, or choose another folder with -o")
-    if not settings.exists():
+    held = [folder / name for name in (STATE, BEST, LAST, METRICS, CURVES) if (folder / name).exists()]
+    if not held:
         return
+    if not settings.exists():
+        reason = f"would be overwritten, and there is no {CONFIG} beside it"
+        raise OutputError(reason, path=held[0], remedy="choose another folder with -o")
+    if not resume:
+        raise OutputError("holds a run already", path=folder, remedy="add --resume, or choose another folder with -o")
     earlier = resolve([read_recipe(str(settings))])  # not the text: runs of older versions lack newer settings
     if earlier.to_toml() != config.to_toml():
         raise UsageError(
@@ -62,17 +67,24 @@ def save_epoch(
     writer.writeheader()
     writer.writerows(rows)
     replace_file(folder / METRICS, text.getvalue().encode())
-    plot_curves(rows, folder / "curves.png")
+    plot_curves(rows, folder / CURVES)
     state.save(folder / STATE)  # last: a run killed before this line repeats the epoch
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the table of the epochs so far; none where there is no table yet."""
+    """Return the table of the epochs so far; none where there is no table yet.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = folder / METRICS
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot be read: {error}", path=path, remedy="train into a new folder") from error
 
 
 def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None) -> Card:

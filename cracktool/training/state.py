@@ -6,6 +6,7 @@ Knows nothing about data sets, validation or run folders.
 from __future__ import annotations
 
 import copy
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from cracktool.config import TrainConfig
 from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
-from cracktool.files import open_atomic
+from cracktool.files import replace_file
 from cracktool.models import PaddedModel, build_model
 from cracktool.registry import ENDINGS, weights_path
 from cracktool.weights import load_fitting, own_tensors, read_weights
@@ -55,8 +56,9 @@ class State:
             "best_iou": self.best_iou,
             "best_epoch": self.best_epoch,
         }
-        with open_atomic(path) as file:
-            torch.save(values, file)
+        buffer = io.BytesIO()  # PyTorch hides what went wrong with a file, such as a full disk
+        torch.save(values, buffer)
+        replace_file(path, buffer.getbuffer())
 
     def restore(self, path: Path) -> None:
         """Read the state back.
@@ -70,31 +72,32 @@ class State:
             if self.average is not None:
                 self.average.load_state_dict(values["average"])
             self.optimizer.load_state_dict(values["optimizer"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise WeightsError(
-                f"cannot be resumed from: {reason}", path=path, remedy="train into a new folder"
-            ) from error
-        self.scaler.load_state_dict(values["scaler"])
-        self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
+            if self.scaler.is_enabled() and values["scaler"]:  # the run may have begun where none was needed
+                self.scaler.load_state_dict(values["scaler"])
+            self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
+        except Exception as error:  # a damaged file can go wrong in any way
+            reason = "cannot be resumed from: it is damaged, or of another network"
+            raise WeightsError(reason, path=path, remedy="train into a new folder") from error
 
 
-def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False) -> State:
+def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False, resumed: bool = False) -> State:
     """Return the state before the first step, its network in training; the seed decides it.
 
     Args:
         config: Settings.
         choice: Where the network learns.
         synchronised: Batch norms are to take the statistics of all processes, which PyTorch can on GPUs only.
+        resumed: A saved state will replace the weights, so that none are looked for.
 
     Raises:
         UsageError: The settings name no network.
         WeightsError: Initial or pretrained weights cannot be had.
     """
     torch.manual_seed(config.seed)
-    model = build_model(config.model, pretrained=config.pretrained and not config.init, **config.model_args)
+    pretrained = config.pretrained and not config.init and not resumed
+    model = build_model(config.model, pretrained=pretrained, **config.model_args)
     fresh: tuple[str, ...] = ()
-    if config.init:
+    if config.init and not resumed:
         path = weights_path(config.init)
         tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
         fresh = load_fitting(model, tensors, path=path)
