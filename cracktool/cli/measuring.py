@@ -109,7 +109,8 @@ class Measuring:
         if self.records and self.whole:
             written, failures = write_collected(self.out, self.records, self.formats, overwrite=self.overwrite)
             names = [str(path) for path in written]
-            print_data(json.dumps({"status": "collected", "outputs": names}) if as_json else "\n".join(names))
+            for line in [json.dumps({"status": "collected", "outputs": names})] if as_json else names:
+                print_data(line)
             self.failures += failures
         elif self.records and not quiet:
             tell("next: the same command without --shard, once all parts are done, makes the tables")

@@ -50,11 +50,11 @@ class Inspection:
         """Write a file for each record, where its name is free."""
         for path, record in zip(self.paths, self, strict=True):
             target = path.with_name(path.name.removesuffix(RECORD_ENDING) + ending)
-            self._write(target, lambda name, record=record: write(name, record))  # type: ignore[misc]
+            self._write(target, write, record)
 
-    def _write(self, path: Path, write: Callable[[Path], None]) -> None:
+    def _write(self, path: Path, write: Callable[..., None], *given: PhotoRecord) -> None:
         try:
-            write(self.ledger.claim(path))
+            write(self.ledger.claim(path), *given)
         except CrackError as error:
             self.failures.append(error)
 
