@@ -134,6 +134,7 @@ def test_a_run_tells_what_happens_and_leaves_everything(config, tmp_path):
         assert min(read_image(tmp_path / "run" / picture).shape[:2]) > 100
     card = load_weights(tmp_path / "run").card
     assert card.model == MODEL
+    assert card.scores[0]["images"] == 2
     assert card.scores[0]["iou"] == round(events[-1].val_iou, 4)
 
 

@@ -145,7 +145,7 @@ class _Run:
                 ended = self._validate(losses, begin)
                 rows.append(asdict(ended))
                 if self.ranks.first:
-                    save_epoch(state, ended, rows, self.folder, config)
+                    save_epoch(state, ended, rows, self.folder, config, self.validation.images)
                     board.epoch(ended)
                 yield ended
         yield Finished(

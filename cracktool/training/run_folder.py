@@ -55,10 +55,10 @@ def check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
 
 
 def save_epoch(
-    state: State, ended: EpochEnded, rows: Sequence[Mapping[str, Any]], folder: Path, config: TrainConfig
+    state: State, ended: EpochEnded, rows: Sequence[Mapping[str, Any]], folder: Path, config: TrainConfig, images: int
 ) -> None:
-    """Write what an epoch leaves: weights, table, curves and, last, the state to go on from."""
-    card = card_of(config, state, ended)
+    """Write what an epoch leaves: weights, table, curves and, last, the state; it was validated on so many images."""
+    card = card_of(config, state, ended, images)
     if ended.best:
         save_weights(folder / BEST, state.validated.state_dict(), card)
     save_weights(folder / LAST, state.validated.state_dict(), card)
@@ -87,15 +87,15 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"cannot be read: {error}", path=path, remedy="train into a new folder") from error
 
 
-def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None) -> Card:
-    """Return what the weights say of themselves, with their validation score after an epoch."""
+def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None, images: int = 0) -> Card:
+    """Return what the weights say of themselves, with their score on so many validation images after an epoch."""
     mean, std = model_statistics(config.model)
     by_label = config.supervision != "pixels"
     score = {
         "data": list(config.data),
         "split": "val",
         "protocol": "IoU of cracked images by label" if by_label else "crack IoU, pooled over pixels, native size",
-        "images": config.val_images or "all",
+        "images": images,
         "threshold": config.threshold,
     }
     return Card(
