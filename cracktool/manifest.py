@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -175,3 +176,16 @@ def _entry(row: dict[str, str]) -> Entry:
         label=row["label"],  # type: ignore[arg-type]  # checked above
         sha1=row["sha1"],
     )
+
+
+def short_names(manifests: Sequence[Manifest]) -> list[str]:
+    """Return the names of the data sets' folders, with as much of the paths before them as tells them apart.
+
+    Example:
+        >>> short_names([Manifest(Path("/a/walls"), ()), Manifest(Path("/b/walls"), ())])
+        ['a_walls', 'b_walls']
+    """
+    parts = [manifest.folder.resolve().parts[1:] for manifest in manifests]
+    apart = len(set(parts))  # fewer where a folder is there twice
+    ends = (["_".join(each[-depth:]) for each in parts] for depth in count(1))
+    return next(names for names in ends if len(set(names)) == apart)

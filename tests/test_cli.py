@@ -390,7 +390,8 @@ def test_sets_of_one_name_have_a_report_each(crack, two_sets, tmp_path):
         (tmp_path / place).mkdir()
         shutil.copytree(one, tmp_path / place / "set")
     sets = [tmp_path / place / "set" for place in ("here", "there")]
-    assert crack("eval", *sets, "--masks", half / "one", "-o", tmp_path / "out", "-q", "--figures", "0")[0] == 0
+    code, printed, _ = crack("eval", *sets, "--masks", half / "one", "-o", tmp_path / "out", "-q", "--figures", "0")
+    assert (code, printed.splitlines()[0].split("\t")[1:3]) == (0, ["here_set test", "there_set test"])
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"here_set-1", "there_set-1"}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -221,10 +220,11 @@ def _show_matrix(
     shown: Format,
 ) -> None:
     from cracktool.evaluation import compare, matrix
+    from cracktool.manifest import short_names
     from cracktool.report import difference_table, matrix_table, write_report, write_table
 
     failures: list[CrackError] = []
-    folders = dict(zip((each.folder for each in manifests), _names(manifests), strict=True))
+    folders = dict(zip((each.folder for each in manifests), short_names(manifests), strict=True))
 
     def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
         try:
@@ -262,13 +262,6 @@ def _show_matrix(
     finish(failures)
 
 
-def _names(manifests: Sequence[Manifest]) -> list[str]:
-    """Return the shortest ends of the folders' paths that tell them apart."""
-    parts = [manifest.folder.resolve().parts[1:] for manifest in manifests]
-    ends = (["_".join(each[-depth:]) for each in parts] for depth in count(1))
-    return next(names for names in ends if len(set(names)) == len(names))
-
-
 def _show_all_spoilt(
     manifests: Sequence[Manifest],
     weights: Sequence[Path | None],
@@ -279,11 +272,13 @@ def _show_all_spoilt(
     shown: Format,
     quiet: bool,
 ) -> None:
+    from cracktool.manifest import short_names
+
     failures: dict[str, CrackError] = {}  # a photo that fails does so however it is spoilt
     for number, each in enumerate(weights, 1):
         name = str(each or SHIPPED)
         predictor = cache(partial(build, each))
-        for manifest, described in zip(manifests, _names(manifests), strict=True):
+        for manifest, described in zip(manifests, short_names(manifests), strict=True):
             single = len(manifests) == len(weights) == 1
             folder = out if out is None or single else out / f"{described}-{number}"
             try:

@@ -11,6 +11,7 @@ from cracktool.errors import InputError
 from cracktool.evaluation.results import Report
 from cracktool.evaluation.rows import Row
 from cracktool.evaluation.summaries import check_pooled
+from cracktool.manifest import short_names
 from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
 
 _SURE = 0.05
@@ -97,10 +98,12 @@ def matrix(reports: Sequence[Sequence[Report | None]], score: str, rows: Sequenc
     """
     check_pooled(score)
     columns = [next((each for each in column if each is not None), None) for column in zip(*reports, strict=True)]
+    known = [each for each in columns if each is not None]
+    names = iter(short_names([each.manifest for each in known]))
     return Matrix(
         score=score,
         rows=tuple(rows),
-        columns=tuple("-" if each is None else f"{each.manifest.folder.name} {each.split}" for each in columns),
+        columns=tuple("-" if each is None else f"{next(names)} {each.split}" for each in columns),
         cells=tuple(tuple(_cell(report, score) for report in row) for row in reports),
     )
 
