@@ -275,11 +275,12 @@ def _show_all_spoilt(
     from cracktool.manifest import short_names
 
     failures: dict[str, CrackError] = {}  # a photo that fails does so however it is spoilt
+    names = short_names(manifests)
+    single = len(manifests) == len(weights) == 1
     for number, each in enumerate(weights, 1):
         name = str(each or SHIPPED)
         predictor = cache(partial(build, each))
-        for manifest, described in zip(manifests, short_names(manifests), strict=True):
-            single = len(manifests) == len(weights) == 1
+        for manifest, described in zip(manifests, names, strict=True):
             folder = out if out is None or single else out / f"{described}-{number}"
             try:
                 cases = _spoilt(manifest, name, predictor(), kinds, score, quiet)

@@ -166,7 +166,9 @@ def plan_work(
     if options.resume:
         journal.refuse_others()
     verdicts = [(task, _verdict(task, journal, options)) for task in tasks]
-    return [(task if options.overwrite else _sparing(task), verdict) for task, verdict in verdicts], journal
+    if not options.overwrite:
+        verdicts = [(task if verdict else _sparing(task), verdict) for task, verdict in verdicts]
+    return verdicts, journal
 
 
 def open_journal(predictor: Predictor, out: Path, options: FolderOptions, part: str | None) -> Journal:

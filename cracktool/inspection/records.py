@@ -71,7 +71,6 @@ class PhotoRecord:
         matrix: Homography from px to mm, three rows; None without a scale.
         geo: How it lies on a map, or None.
         severities: Labels of the profile's classes from narrow to wide.
-        page: Which picture of the photo's file, where that has several.
     """
 
     made_from: Mapping[str, Any]
@@ -80,7 +79,11 @@ class PhotoRecord:
     matrix: tuple[tuple[float, ...], ...] | None = None
     geo: GeoReference | None = None
     severities: tuple[str, ...] = ()
-    page: int = 0
+
+    @property
+    def page(self) -> int:
+        """Which picture of the photo's file it was made from, where that has several."""
+        return int(self.made_from.get("page", 0))
 
     @property
     def scaled(self) -> bool:
@@ -93,7 +96,6 @@ def make_record(
     *,
     photo: str,
     mask: str,
-    page: int = 0,
     place: str,
     made_from: Mapping[str, Any],
     position: Position | None = None,
@@ -106,7 +108,6 @@ def make_record(
         found: The measurements.
         photo: How the tables call it.
         mask: File of the mask.
-        page: Which picture of the photo's file.
         place: Of the photo among the others, without ending; the ids of the cracks start with it.
         made_from: What the values depend on.
         position: What the camera noted.
@@ -122,7 +123,6 @@ def make_record(
         matrix=tuple(tuple(map(float, row)) for row in scale.matrix) if scale else None,
         geo=geo,
         severities=tuple(each.label for each in found.profile.classes) if found.profile else (),
-        page=page,
     )
 
 

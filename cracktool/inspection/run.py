@@ -231,7 +231,6 @@ def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any])
         found,
         photo=str(pair.photo or pair.mask),
         mask=str(pair.mask),
-        page=pair.page,
         place=pair.name,
         made_from=_as_json(made_from),
         position=read_position(pair.photo) if pair.photo is not None else Position(),
