@@ -5,8 +5,6 @@ Knows nothing about networks; the only randomness is that of the generator hande
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,49 +18,42 @@ KERNEL_SIDE = 21
 """Side of a blur kernel, in pixels of the sharp photo."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Degradation:
-    """What CSBSR does to a sharp photo: blur by a random Gaussian, then every fourth pixel by bicubic.
+SIGMA = (0.2, 4.0)
+"""Smallest and largest standard deviation of the blur along each of its axes, px of the sharp photo."""
+
+
+def degrade_randomly(
+    image: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Do to a sharp photo what CSBSR does: blur by a random Gaussian, then every fourth pixel by bicubic.
 
     Args:
-        sigma: Smallest and largest standard deviation of the blur along each of its axes, px of the sharp photo.
-        zero_padding: Blur black into the borders, as the published training and test sets have it.
+        image: Sharp photo, uint8 (H, W, 3), both sides 4 px at least.
+        rng: Source of the kernel; the same state gives the same.
+
+    Returns:
+        The degraded photo, uint8 (H // 4, W // 4, 3), and the kernel, float32 (21, 21), that blurred it.
 
     Raises:
-        UsageError: The range of sigma is empty or not positive.
+        UsageError: The photo has fewer than 4 rows or columns.
 
     Example:
-        >>> small, kernel = Degradation()(np.zeros((64, 99, 3), np.uint8), np.random.default_rng(5))
+        >>> small, kernel = degrade_randomly(np.zeros((64, 99, 3), np.uint8), np.random.default_rng(5))
         >>> small.shape, kernel.shape
         ((16, 24, 3), (21, 21))
     """
-
-    sigma: tuple[float, float] = (0.2, 4.0)
-    zero_padding: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a range that no sigma fits."""
-        low, high = self.sigma
-        if not 0 < low <= high:
-            raise UsageError(f"sigma is {list(self.sigma)}, expected a smallest value above 0 and one not below it")
-
-    def __call__(
-        self, image: NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return the degraded photo, uint8 (H // 4, W // 4, 3), and the kernel, float32 (21, 21), that blurred it."""
-        kernel = random_kernel(rng, sigma=self.sigma)
-        return degrade(image, kernel, zero_padding=self.zero_padding), kernel
+    kernel = random_kernel(rng)
+    return degrade(image, kernel), kernel
 
 
-def random_kernel(rng: np.random.Generator, *, sigma: tuple[float, float] = (0.2, 4.0)) -> NDArray[np.float32]:
+def random_kernel(rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw an anisotropic Gaussian kernel, float32 (21, 21), that sums to 1.
 
-    Its standard deviations along its own two axes are uniform over `sigma`, independent of each other; the angle of
+    Its standard deviations along its own two axes are uniform over `SIGMA`, independent of each other; the angle of
     the first axis is uniform over half a turn. The same state of `rng` gives the same kernel.
 
     Args:
         rng: Source of the three numbers that are drawn.
-        sigma: Smallest and largest standard deviation, px.
 
     Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
 
@@ -70,7 +61,7 @@ def random_kernel(rng: np.random.Generator, *, sigma: tuple[float, float] = (0.2
         >>> float(random_kernel(np.random.default_rng(5)).sum()).__round__(6)
         1.0
     """
-    sigma_x, sigma_y = rng.uniform(*sigma, size=2)
+    sigma_x, sigma_y = rng.uniform(*SIGMA, size=2)
     angle = rng.uniform(0, np.pi)
     reach = KERNEL_SIDE // 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -80,17 +71,16 @@ def random_kernel(rng: np.random.Generator, *, sigma: tuple[float, float] = (0.2
     return np.asarray(density / density.sum(), np.float32)
 
 
-def degrade(image: NDArray[np.uint8], kernel: NDArray[np.floating], *, zero_padding: bool = False) -> NDArray[np.uint8]:
+def degrade(image: NDArray[np.uint8], kernel: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Blur a photo with a kernel and shrink it to a quarter by bicubic interpolation, with no further smoothing.
 
     The up to three rows and columns beyond a multiple of four are cut off first, so that pixel (i, j) of the result
     lies in the middle of rows 4 i to 4 i + 3 and columns 4 j to 4 j + 3. Rounded once, at the end.
+    Beyond the borders the photo is mirrored; black there, as published, would darken a rim of up to 10 px.
 
     Args:
         image: Sharp photo, uint8 (H, W, 3), both sides 4 px at least.
         kernel: Weights (21, 21), laid on the photo without turning (cross-correlation).
-        zero_padding: Take what lies beyond the borders as black, as published; it darkens a rim of up to 10 px. The
-            default mirrors the photo there.
 
     Returns:
         The degraded photo, uint8 (H // 4, W // 4, 3).
@@ -106,7 +96,6 @@ def degrade(image: NDArray[np.uint8], kernel: NDArray[np.floating], *, zero_padd
     if not (height and width):
         raise UsageError(f"a photo of {image.shape[1]} x {image.shape[0]} px cannot be shrunk to a quarter")
     sharp = image[: height * SCALE, : width * SCALE].astype(np.float32)
-    border = cv2.BORDER_CONSTANT if zero_padding else cv2.BORDER_REFLECT_101
-    blurred = cv2.filter2D(sharp, -1, np.asarray(kernel, np.float32), borderType=border)
+    blurred = cv2.filter2D(sharp, -1, np.asarray(kernel, np.float32), borderType=cv2.BORDER_REFLECT_101)
     small = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(np.clip(np.rint(small), 0, 255), np.uint8)

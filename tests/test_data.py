@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.data import EpochSampler, Example, Samples, examples, load, training_loader
-from cracktool.degradation import Degradation, degrade
+from cracktool.degradation import degrade
 from cracktool.errors import InputError
 from cracktool.images import encode_png, write_mask
 from cracktool.manifest import Entry, Manifest
@@ -441,7 +441,7 @@ def test_a_label_is_the_target_and_the_mask_stays_shut(items, tmp_path):
 
 def test_a_degraded_sample_is_made_of_the_sharp_one_beside_it(items):
     plain = samples(items, augment=ALL)
-    shrunk = samples(items, augment=ALL, degradation=Degradation())
+    shrunk = samples(items, augment=ALL, degrade=True)
     for key in KEYS[:3]:
         small, mask, sharp, kernel = shrunk[key]
         assert equal((sharp, mask), plain[key])

@@ -15,7 +15,6 @@ from cracktool.config import TrainConfig
 from cracktool.data.examples import Example, examples
 from cracktool.data.samples import Key, Samples
 from cracktool.datasets.pairing import list_pictures
-from cracktool.degradation import Degradation
 from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.manifest import Manifest
 
@@ -153,7 +152,7 @@ def training_loader(
         crack_crops=config.crack_crops,
         empty_crops=config.empty_crops,
         soft_masks=config.soft_masks,
-        degradation=Degradation() if config.degrade else None,
+        degrade=config.degrade,
         augment=config.augment,
     )
     loader = _Batches(

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from cracktool.config import Augment
 from cracktool.data.augmentation import build_colour, build_geometry, cut, grain, resize, resize_mask
 from cracktool.data.examples import Example, load
-from cracktool.degradation import Degradation
+from cracktool.degradation import degrade_randomly
 from cracktool.errors import CrackError
 from cracktool.images import read_grey
 
@@ -29,7 +29,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
 
     The target is a mask uint8 (1, size, size) of 0 and 1, and `IGNORED` in pseudo-masks, `UNKNOWN` in photos without a
     mask; or float32 shares of crack where masks are soft; of an example whose label alone may teach it is that one
-    value, uint8 (1, 1, 1). With a degradation the image is uint8 (3, size / 4, size / 4), and behind the target come
+    value, uint8 (1, 1, 1). Degraded, the image is uint8 (3, size / 4, size / 4), and behind the target come
     the sharp image and the kernel float32 (1, 21, 21).
 
     Args:
@@ -39,7 +39,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         crack_crops: Share of cut-outs that are made to contain crack, where the picture has any.
         empty_crops: Share of cut-outs that are made to contain none, where the picture has room.
         soft_masks: Keep the shares of crack that a shrunken mask has.
-        degradation: Makes the image that is learned from of the sharp one.
+        degrade: Learn from the sharp image made blurred and small.
         augment: Random changes.
     """
 
@@ -52,7 +52,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         crack_crops: float = 0.0,
         empty_crops: float = 0.0,
         soft_masks: bool = False,
-        degradation: Degradation | None = None,
+        degrade: bool = False,
         augment: Augment,
     ) -> None:
         self.items = items
@@ -61,7 +61,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         self.crack_crops = crack_crops
         self.empty_crops = empty_crops
         self.soft_masks = soft_masks
-        self.degradation = degradation
+        self.degrade = degrade
         self.augment = augment
         self._geometry = build_geometry(augment)
         self._colour = build_colour(augment)
@@ -80,9 +80,9 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         cracked = self.items[index].cracked
         target = mask.as_subclass(Tensor) if cracked is None else torch.full((1, 1, 1), int(cracked), dtype=torch.uint8)
         sharp = image.as_subclass(Tensor)
-        if self.degradation is None:
+        if not self.degrade:
             return sharp, target
-        small, kernel = self.degradation(sharp.permute(1, 2, 0).numpy(), np.random.default_rng(seed))
+        small, kernel = degrade_randomly(sharp.permute(1, 2, 0).numpy(), np.random.default_rng(seed))
         return torch.from_numpy(small).permute(2, 0, 1), target, sharp, torch.from_numpy(kernel)[None]
 
     def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, ...]] | CrackError:

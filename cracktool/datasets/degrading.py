@@ -10,7 +10,7 @@ import io
 
 import numpy as np
 
-from cracktool.degradation import SCALE, Degradation
+from cracktool.degradation import SCALE, degrade_randomly
 from cracktool.images import Image, Mask, encode_png
 
 
@@ -37,7 +37,7 @@ def degraded(name: str, image: Image, mask: Mask | None, seed: int) -> tuple[Ima
         ((2, 2, 3), (8, 8), ['kernels/a.npy', 'sharp/a.png'])
     """
     digest = hashlib.sha256(f"{seed} {name}".encode(errors="surrogatepass")).digest()
-    small, kernel = Degradation()(image, np.random.default_rng(int.from_bytes(digest)))
+    small, kernel = degrade_randomly(image, np.random.default_rng(int.from_bytes(digest)))
     kept = slice(SCALE * small.shape[0]), slice(SCALE * small.shape[1])
     cropped = None if mask is None else mask[kept]
     file = io.BytesIO()

@@ -73,30 +73,25 @@ def signed_distance(mask: Mask, *, normalised: bool = True) -> npt.NDArray[np.fl
     return signed
 
 
-def boundary_combo(
-    logits: Tensor, target: Tensor, *, alpha: float = 0.0, gamma: float = 0.5, crack_weight: float = 1.0
-) -> Tensor:
-    """Boundary Combo loss: alpha L_B + (1 - alpha) [(1 - gamma) L_D + gamma L_WCE].
+def boundary_combo(logits: Tensor, target: Tensor, *, alpha: float = 0.0) -> Tensor:
+    """Boundary Combo loss: alpha L_B + (1 - alpha) (L_D + L_WCE) / 2.
 
-    L_B is `boundary`, L_D `squared_dice` and L_WCE `weighted_bce`: the loss named BoundaryCombo in the released code.
+    L_B is `boundary`, L_D `squared_dice` and L_WCE `weighted_bce` with equal weights: the loss named BoundaryCombo in
+    the released code, at its settings.
 
     Args:
         logits: (B, 1, H, W).
         target: (B, 1, H, W), in [0, 1].
         alpha: Share of the boundary term, in [0, 1]; see `boundary_share`.
-        gamma: Share of cross-entropy in the rest, in [0, 1].
-        crack_weight: Weight of crack against background in the cross-entropy.
 
     Source: Kondo and Ukita 2023 (CSBSR, arXiv 2302.12491), with the terms of its released code.
     """
-    return _combo(logits, target, squared_dice, alpha, gamma, crack_weight)
+    return _combo(logits, target, squared_dice, alpha)
 
 
-def boundary_combo_gdice(
-    logits: Tensor, target: Tensor, *, alpha: float = 0.0, gamma: float = 0.5, crack_weight: float = 1.0
-) -> Tensor:
+def boundary_combo_gdice(logits: Tensor, target: Tensor, *, alpha: float = 0.0) -> Tensor:
     """`boundary_combo` with `generalised_dice` as L_D, as the paper has it."""
-    return _combo(logits, target, generalised_dice, alpha, gamma, crack_weight)
+    return _combo(logits, target, generalised_dice, alpha)
 
 
 def boundary_share(epoch: int, *, ramp_epochs: int, cap: float) -> float:
@@ -125,9 +120,8 @@ def boundary_share(epoch: int, *, ramp_epochs: int, cap: float) -> float:
     return min(cap, epoch / ramp_epochs)
 
 
-def _combo(logits: Tensor, target: Tensor, overlap: Loss, alpha: float, gamma: float, crack_weight: float) -> Tensor:
-    entropy = weighted_bce(logits, target, crack_weight=crack_weight)
-    rest = (1 - gamma) * overlap(logits, target) + gamma * entropy
+def _combo(logits: Tensor, target: Tensor, overlap: Loss, alpha: float) -> Tensor:
+    rest = 0.5 * overlap(logits, target) + 0.5 * weighted_bce(logits, target)
     return alpha * boundary(logits, target) + (1 - alpha) * rest
 
 

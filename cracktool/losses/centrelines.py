@@ -15,13 +15,19 @@ from torch.nn import functional as F
 from cracktool.losses.pixels import Mask, draw_maps, in_precision, is_crack
 from cracktool.losses.regions import dice_of_images
 
+EROSIONS = 10
+"""Of the soft skeleton in `cldice`: at least half the width of the widest crack, in px."""
+
+SMOOTH = 1.0
+"""What `cldice` adds to each sum, in px."""
+
 _PIXELS = (1, 2, 3)
 
 
-def cldice(logits: Tensor, target: Tensor, *, iterations: int = 10, smooth: float = 1.0) -> Tensor:
+def cldice(logits: Tensor, target: Tensor) -> Tensor:
     """Soft clDice loss per image, mean over the batch: 1 - 2 P R / (P + R).
 
-    P = (sum(S(p) t) + s) / (sum(S(p)) + s) is the share of the line found that lies on true crack, R the share of the
+    P = (sum(S(p) t) + 1) / (sum(S(p)) + 1) is the share of the line found that lies on true crack, R the share of the
     true line that lies on crack found, with p and t in exchange; S is `soft_skeleton`. Targets count as crack from 0.5
     on. The paper adds Dice: ``0.5*dice+0.5*cldice``.
 
@@ -31,16 +37,14 @@ def cldice(logits: Tensor, target: Tensor, *, iterations: int = 10, smooth: floa
     Args:
         logits: (B, 1, H, W).
         target: (B, 1, H, W).
-        iterations: Erosions of the soft skeleton: at least half the width of the widest crack, in px.
-        smooth: s, in px.
 
     Source: Shit et al. 2021 (arXiv 2003.07311), algorithms 1 and 2.
     """
     logits, target = in_precision(logits, target)
     probs, truth = logits.sigmoid(), is_crack(target).to(logits.dtype)
-    found_line, true_line = soft_skeleton(probs, iterations), soft_skeleton(truth, iterations)
-    precision = ((found_line * truth).sum(_PIXELS) + smooth) / (found_line.sum(_PIXELS) + smooth)
-    recall = ((true_line * probs).sum(_PIXELS) + smooth) / (true_line.sum(_PIXELS) + smooth)
+    found_line, true_line = soft_skeleton(probs, EROSIONS), soft_skeleton(truth, EROSIONS)
+    precision = ((found_line * truth).sum(_PIXELS) + SMOOTH) / (found_line.sum(_PIXELS) + SMOOTH)
+    recall = ((true_line * probs).sum(_PIXELS) + SMOOTH) / (true_line.sum(_PIXELS) + SMOOTH)
     loss = 1 - 2 * precision * recall / (precision + recall)
     return torch.where(true_line.sum(_PIXELS) > 0, loss, dice_of_images(logits, target)).mean()
 

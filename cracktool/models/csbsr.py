@@ -33,12 +33,15 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cracktool.degradation import KERNEL_SIDE, SCALE
+from cracktool.images import Mask
 from cracktool.models.encoder import build_encoder
-from cracktool.models.kbpn import KBPN, KERNEL_SIDE, SCALE
+from cracktool.models.kbpn import KBPN
 from cracktool.models.padding import Outputs, PaddedModel, main_logits
 
 BINS = (1, 2, 3, 6)
@@ -218,9 +221,7 @@ def joint_loss(
     *,
     supervised: Supervised,
     beta: float = 0.3,
-    kernel_weight: float = 0.2,
     pixel_weights: PixelWeights | None = None,
-    zero_padding: bool = False,
 ) -> Tensor:
     """Return (1 - beta) L_SR + beta L_seg, the loss that teaches restoring and detecting together.
 
@@ -235,18 +236,14 @@ def joint_loss(
         mask: Crack masks of the sharp photos (B, 1, 4 h, 4 w), 0 to 1.
         supervised: Loss of the detector's main logits and auxiliary ones against a mask.
         beta: Share of the detector; published: 0.3 for PSPNet and U-Net, 0.9 for HRNet+OCR and CrackFormer.
-        kernel_weight: See `restoration_loss`.
         pixel_weights: `failure_weights` or `crack_weights`, to restore best where it matters for finding cracks.
-        zero_padding: See `restoration_loss`.
 
     Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
     """
     sr, estimate = model.restore(lr)
     outputs = model.detect(sr)
     weights = None if pixel_weights is None else pixel_weights(main_logits(outputs).detach(), mask)
-    restoring = restoration_loss(
-        sr, estimate, lr, hr, kernel, kernel_weight=kernel_weight, weights=weights, zero_padding=zero_padding
-    )
+    restoring = restoration_loss(sr, estimate, lr, hr, kernel, weights=weights)
     return (1 - beta) * restoring + beta * supervised(outputs, mask)
 
 
@@ -257,11 +254,9 @@ def restoration_loss(
     hr: Tensor,
     kernel: Tensor,
     *,
-    kernel_weight: float = 0.2,
     weights: Tensor | None = None,
-    zero_padding: bool = False,
 ) -> Tensor:
-    """Return 0.4 L1(sr, hr) + 0.4 L1(sr degraded by the estimate, lr) + kernel_weight MSE(estimate, kernel).
+    """Return 0.4 L1(sr, hr) + 0.4 L1(sr degraded by the estimate, lr) + 0.2 MSE(estimate, kernel).
 
     The released settings list the three weights as ``[0.4,0.4,0,2]``, four numbers, so that the published networks
     were trained with 0 for the kernel; 0.2 is what was meant.
@@ -272,48 +267,44 @@ def restoration_loss(
         lr: Degraded photos (B, 3, h, w), 0 to 1.
         hr: Sharp photos (B, 3, 4 h, 4 w), 0 to 1.
         kernel: True kernels (B, 1, 21, 21).
-        kernel_weight: Weight of the kernels' mean squared error.
         weights: Weight of each pixel of `hr` (B, 1, 4 h, 4 w), shrunk by bilinear for the second term.
-        zero_padding: Blur with black around the picture; as the photos were degraded.
     """
     sharp = (sr - hr).abs()
-    blurred = (blur_and_shrink(sr, estimate, zero_padding=zero_padding) - lr).abs()
+    blurred = (blur_and_shrink(sr, estimate) - lr).abs()
     if weights is not None:
         sharp = weights * sharp
         blurred = F.interpolate(weights, size=lr.shape[-2:], mode="bilinear", align_corners=False) * blurred
-    return 0.4 * sharp.mean() + 0.4 * blurred.mean() + kernel_weight * F.mse_loss(estimate, kernel)
+    return 0.4 * sharp.mean() + 0.4 * blurred.mean() + 0.2 * F.mse_loss(estimate, kernel)
 
 
-def failure_weights(logits: Tensor, mask: Tensor, *, m: float = 1.0) -> Tensor:
-    """Return exp(m |p - t|), p = sigmoid(logit), the failure-oriented weights: 1 where right, exp(m) where wrong.
+def failure_weights(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return exp(|p - t|), p = sigmoid(logit), the failure-oriented weights: 1 where right, e where wrong.
 
-    The paper's best setting is m = 1.
+    The paper has a factor in the exponent, and finds 1 best.
 
     Args:
         logits: What the detector found (B, 1, H, W); no gradient flows through it.
         mask: Truth t (B, 1, H, W), 0 to 1.
-        m: Steepness.
 
     Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
     """
-    return (m * (logits.detach().sigmoid() - mask).abs()).exp()
+    return (logits.detach().sigmoid() - mask).abs().exp()
 
 
-def crack_weights(logits: Tensor, mask: Tensor, *, m: float = 1.0) -> Tensor:
-    """Return 2 exp(-m d), d the distance to the nearest crack pixel in px: the crack-oriented weights.
+def crack_weights(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return 2 exp(-d), d the distance to the nearest crack pixel in px: the crack-oriented weights.
 
     2 on crack, falling to 0 away from it, and 0 all over a photo without crack. Measured on the CPU.
 
     Args:
         logits: What the detector found (B, 1, H, W); only its type is looked at.
         mask: Truth (B, 1, H, W), crack from 0.5 on.
-        m: Steepness, 1/px.
 
     Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
     """
-    away = (mask < 0.5).cpu().numpy().astype(np.uint8)
-    distance = np.stack([[_distance_to_zero(each[0])] for each in away])
-    return 2 * torch.from_numpy(np.exp(-m * distance)).to(logits)
+    cracks = (mask >= 0.5)[:, 0].cpu().numpy()
+    distances = np.stack([_distance_to(crack) for crack in cracks])[:, None]
+    return 2 * torch.from_numpy(np.exp(-distances)).to(logits)
 
 
 SR_WEIGHTS: dict[str, PixelWeights | None] = {"none": None, "failure": failure_weights, "crack": crack_weights}
@@ -327,19 +318,18 @@ def normalise_instances(x: Tensor) -> Tensor:
     return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
 
 
-def blur_and_shrink(picture: Tensor, kernel: Tensor, *, zero_padding: bool = False) -> Tensor:
+def blur_and_shrink(picture: Tensor, kernel: Tensor) -> Tensor:
     """Return pictures blurred by their own kernels and shrunk to a quarter by bicubic, as `cracktool.degradation` does.
 
     Args:
         picture: Pictures (B, C, 4 h, 4 w), sides 12 px at least.
         kernel: Kernels (B, 1, 21, 21), laid on without turning.
-        zero_padding: Take what lies beyond the borders as 0; the default mirrors the picture there.
 
     Returns:
         Pictures (B, C, h, w), neither rounded nor clipped.
     """
     batch, channels, height, width = picture.shape
-    padded = F.pad(picture, [KERNEL_SIDE // 2] * 4, mode="constant" if zero_padding else "reflect")
+    padded = F.pad(picture, [KERNEL_SIDE // 2] * 4, mode="reflect")
     # All channels of all pictures side by side, a group each: every picture has a kernel of its own.
     side_by_side = padded.reshape(1, batch * channels, *padded.shape[-2:])
     blurred = F.conv2d(side_by_side, kernel.repeat_interleave(channels, dim=0), groups=batch * channels)
@@ -361,11 +351,11 @@ def _enlarge_probabilities(logits: Tensor, like: Tensor) -> Tensor:
     return crack.log() - other.log()
 
 
-def _distance_to_zero(image: np.ndarray) -> np.ndarray:
-    """Return float32 distances to the nearest 0 of an image (H, W), infinite where there is none."""
-    if image.all():
-        return np.full(image.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+def _distance_to(crack: Mask) -> npt.NDArray[np.float32]:
+    """Return the distance of each pixel (H, W) to the nearest crack, px, infinite where there is none."""
+    if not crack.any():
+        return np.full(crack.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform((~crack).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
 def _dilate(stage: nn.Module, dilation: int) -> None:

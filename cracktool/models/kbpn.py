@@ -26,14 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cracktool.degradation import KERNEL_SIDE, SCALE
 from cracktool.errors import UsageError
 from cracktool.models.encoder import build_encoder
-
-SCALE = 4
-"""Side of the restored picture over side of the photo."""
-
-KERNEL_SIDE = 21
-"""Side of the blur kernel, in pixels of the restored picture."""
 
 _TAPS = KERNEL_SIDE**2
 _COARSE_SIDE = 7

@@ -14,7 +14,7 @@ import torch
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.data import Normalise, Samples, examples
-from cracktool.degradation import Degradation
+from cracktool.degradation import degrade_randomly
 from cracktool.device import Choice
 from cracktool.errors import CrackError, InputError
 from cracktool.evaluation import read_truth
@@ -132,7 +132,7 @@ def _image(manifest: Manifest, entry: Entry, *, degrade: bool) -> Image:
     if not degrade:
         return image
     seed = zlib.crc32(entry.image.encode())  # alike in every epoch and run
-    return Degradation()(image, np.random.default_rng(seed))[0]
+    return degrade_randomly(image, np.random.default_rng(seed))[0]
 
 
 def _one_image(*, found: bool, cracked: bool) -> Counts:
