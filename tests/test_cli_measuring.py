@@ -125,7 +125,7 @@ def test_scales_that_contradict_each_other_are_a_line_each_and_stop_no_other_pho
         (("--mm-per-px", "0"), "a scale of 0 mm per px is not possible"),
         (("--scale-from", "aruco:20", "--scale-from", "aruco:30"), "a marker's side is 20 mm or 30 mm, not both"),
         (("--scale-from", "exif"), "the scale of exif needs the distance to the surface"),
-        (("--distance", "x"), "a distance of nan mm is not possible"),
+        (("--distance", "x"), "the length 'x' cannot be read (write such as 1.5m)"),
         (("--severity", "en1992"), "did you mean en1992-1-1?"),
         (("--format", "shp"), "there is no format 'shp'"),
         (("--measure", "-o", "-"), "measuring writes tables into a folder"),

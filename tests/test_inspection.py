@@ -296,6 +296,8 @@ def test_scales_that_fail_are_remarks_and_those_that_contradict_are_errors(tmp_p
     [
         ({"mm_per_px": 0.0}, "a scale of 0 mm per px is not possible"),
         ({"mm_per_px": 0.1, "scale_std": 1.5}, "an uncertainty of 1.5"),
+        ({"scale_std": 0.1, "scale_from": ("aruco:20",)}, "scale_std is set without a scale it is of"),
+        ({"scale_from": ("aruco:abc",)}, "the length 'abc' cannot be read"),
         ({"scale_from": ("aruco",)}, "needs the marker's side"),
         ({"scale_from": ("aruco:-3",)}, "needs the marker's side"),
         ({"scale_from": ("aruco:20", "aruco:3cm")}, "a marker's side is 20 mm or 30 mm, not both"),
@@ -313,7 +315,9 @@ def test_impossible_options(options, reason):
 
 def test_words_of_the_command_line():
     assert [parse_length(text) for text in ("1.5m", "20", "3 cm", "7mm")] == [1500, 20, 30, 7]
-    assert all(np.isnan(parse_length(text)) for text in ("", "m", "1.5 km", "1e"))
+    for text in ("", "m", "1.5 km", "1e", "nan"):
+        with pytest.raises(UsageError, match=rf"the length '{text}' cannot be read \(write such as 1.5m\)"):
+            parse_length(text)
     assert parse_settings(("bridge=0", "scale_std=0.1")) == {"bridge": 0.0, "scale_std": 0.1}
     with pytest.raises(UsageError, match=r"no setting 'brdge' \(did you mean bridge\?\)"):
         parse_settings(("brdge=0",))

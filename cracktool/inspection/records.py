@@ -263,17 +263,13 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
 
 def _size(size: Size, unit: str, decimals: int) -> Row:
     width, mask = size.width, size.mask_width
-    names = {"mean": "mean", "mean_low": "mean_low", "mean_high": "mean_high", "median": "median", "p95": "p95"}
-    names |= {"max": "max", "max_low": "max_low", "max_high": "max_high"}
+    names = ("mean", "mean_low", "mean_high", "median", "p95", "max", "max_low", "max_high")
     return {
         f"length_{unit}": _rounded(size.length, decimals),
         f"gaps_{unit}": _rounded(size.gaps, decimals),
         f"main_length_{unit}": _rounded(size.main_length, decimals),
         f"area_{unit}2": _rounded(size.area, decimals),
-        **{
-            f"width_{name}_{unit}": _rounded(getattr(width, key), decimals) if width else None
-            for name, key in names.items()
-        },
+        **{f"width_{name}_{unit}": _rounded(getattr(width, name), decimals) if width else None for name in names},
         f"mask_width_mean_{unit}": _rounded(mask.mean, decimals),
         f"mask_width_max_{unit}": _rounded(mask.max, decimals),
     }

@@ -25,6 +25,7 @@ from cracktool.measuring import (
     scale_from_geotiff,
 )
 from cracktool.measuring.georeference import ENDINGS
+from cracktool.measuring.measure import check_lengths
 
 _UNITS = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0}
 _SOURCES = ("aruco:SIDE", "exif", "geotiff")
@@ -73,10 +74,9 @@ class InspectionOptions:
             raise UsageError(f"a distance of {self.distance:g} mm is not possible", remedy="it must be above 0")
         if "exif" in self.scale_from and self.distance is None:
             raise UsageError("the scale of exif needs the distance to the surface", remedy="say --distance 1.5m")
-        for name, least in (("bridge", 0.0), ("min_length", 0.0), ("spacing", 0.5)):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= least):
-                raise UsageError(f"{name} is {value:g} px, expected {least:g} or more")
+        if self.scale_std is not None and self.mm_per_px is None and self.distance is None:
+            raise UsageError("scale_std is set without a scale it is of", remedy="say --mm-per-px or --distance too")
+        check_lengths(bridge=self.bridge, min_length=self.min_length, spacing=self.spacing)
         if not math.isfinite(self.reference):
             raise UsageError(f"reference is {self.reference:g} degrees", remedy="0 to 180")
 
@@ -97,14 +97,14 @@ def parse_length(text: str) -> float:
         1500.0
     """
     found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(mm|cm|m|)\s*", text)
-    try:
-        return float(found[1]) * _UNITS[found[2]] if found else float("nan")
-    except ValueError:
-        return float("nan")
+    with contextlib.suppress(ValueError):  # such as 1.5.2
+        if found:
+            return float(found[1]) * _UNITS[found[2]]
+    raise UsageError(f"the length {text!r} cannot be read", remedy="write such as 1.5m")
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, float]:
-    """Return what ``key=value`` pairs set: bridge, min_length, spacing or reference.
+    """Return what ``key=value`` pairs set: bridge, min_length, spacing, reference or scale_std.
 
     Raises:
         UsageError: A key or a value means nothing.
@@ -171,9 +171,9 @@ def _parts(source: str) -> tuple[str, str, str]:
 
 
 def _check_source(source: str) -> None:
-    name, colon, side = _parts(source)
+    name, _, side = _parts(source)
     if name == "aruco":
-        if not colon or not parse_length(side) > 0:
+        if not side or parse_length(side) <= 0:
             raise UsageError(f"the scale of {source!r} needs the marker's side", remedy="such as aruco:20 for 20 mm")
     elif source not in ("exif", "geotiff"):
         raise UsageError(f"there is no scale source {source!r}", remedy=f"one of {', '.join(_SOURCES)}")

@@ -6,7 +6,6 @@ The one entry of this package; writes no files and knows no networks.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,8 @@ def measure(
         >>> [(crack.kind.value, round(crack.px.length), round(crack.px.mask_width.mean, 1)) for crack in found.cracks]
         [('transverse', 160, 4.0)]
     """
-    _check(photo, mask, bridge, min_length, spacing)
+    _check(photo, mask)
+    check_lengths(bridge=bridge, min_length=min_length, spacing=spacing)
     components = find_components(mask)
     boxes, areas = components.boxes, components.area
     keep = np.hypot(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= min_length
@@ -88,7 +88,18 @@ def measure(
     )
 
 
-def _check(photo: Image | None, mask: Mask, bridge: float, min_length: float, spacing: float) -> None:
+def check_lengths(*, bridge: float, min_length: float, spacing: float) -> None:
+    """Refuse lengths in px that `measure` cannot take.
+
+    Raises:
+        UsageError: One is not finite, below 0, or a spacing below 0.5.
+    """
+    for name, value, least in (("bridge", bridge, 0), ("min_length", min_length, 0), ("spacing", spacing, 0.5)):
+        if not (np.isfinite(value) and value >= least):
+            raise UsageError(f"{name} is {value:g} px, expected {least} or more")
+
+
+def _check(photo: Image | None, mask: Mask) -> None:
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise InputError(f"the mask is {mask.dtype} {mask.shape}, expected bool (height, width)")
     if photo is not None and (photo.dtype != np.uint8 or photo.ndim not in (2, 3)):
@@ -98,9 +109,6 @@ def _check(photo: Image | None, mask: Mask, bridge: float, min_length: float, sp
             f"the photo is {photo.shape[1]}x{photo.shape[0]} px and its mask {mask.shape[1]}x{mask.shape[0]}",
             remedy="widths are measured where both lie pixel on pixel",
         )
-    for name, value, least in (("bridge", bridge, 0), ("min_length", min_length, 0), ("spacing", spacing, 0.5)):
-        if not (np.isfinite(value) and value >= least):
-            raise UsageError(f"{name} is {value:g} px, expected {least} or more")
 
 
 def _measure_lines(photo: Image | None, mask: Mask, lines: list[Line]) -> list[CrackLine]:
@@ -169,23 +177,32 @@ def _assemble(
     for number, group in enumerate(groups, 1):
         members = [parts[each] for each in group]
         box = boxes[members]
+        top, left = box[:, :2].min(axis=0)
+        bottom, right = box[:, 2:].max(axis=0)
+        y, x = anchors[members[0]]
         crack = _describe(
+            number,
+            (int(y), int(x)),
+            (int(top), int(left), int(bottom), int(right)),
             [measured[each] for part in members for each in by_part[part]],
             [gap for part in members for gap in gaps.get(part, [])],
             float(areas[members].sum()),
             sum(loops[part] for part in members),
             reference,
         )
-        top, left = box[:, :2].min(axis=0)
-        bottom, right = box[:, 2:].max(axis=0)
-        y, x = anchors[members[0]]
-        place = (int(top), int(left), int(bottom), int(right))
-        cracks.append(replace(crack, id=number, anchor=(int(y), int(x)), box=place))
+        cracks.append(crack)
     return cracks
 
 
 def _describe(
-    lines: list[CrackLine], gaps: list[tuple[int, int, Floats]], area: float, loops: int, reference: float
+    number: int,
+    anchor: tuple[int, int],
+    box: tuple[int, int, int, int],
+    lines: list[CrackLine],
+    gaps: list[tuple[int, int, Floats]],
+    area: float,
+    loops: int,
+    reference: float,
 ) -> Crack:
     lengths = [length(line.points) for line in lines]
     edges = [(*line.nodes, each) for line, each in zip(lines, lengths, strict=True)]
@@ -209,9 +226,9 @@ def _describe(
         reference=reference,
     )
     return Crack(
-        id=0,
-        anchor=(0, 0),
-        box=(0, 0, 0, 0),
+        id=number,
+        anchor=anchor,
+        box=box,
         kind=kind,
         lines=tuple(lines),
         gaps=tuple(points for _, _, points in gaps),

@@ -91,10 +91,10 @@ def orientation(lines: Sequence[Floats]) -> tuple[float, float]:
         >>> orientation([np.array([[5.0, 0.0], [0.0, 5.0]])])
         (45.0, 1.0)
     """
-    steps = np.concatenate([np.zeros((0, 2)), *(np.diff(line, axis=0) for line in lines)])
-    weight = np.hypot(steps[:, 0], steps[:, 1])
+    pieces = np.concatenate([np.zeros((0, 2)), *(np.diff(line, axis=0) for line in lines)])
+    weight = np.hypot(pieces[:, 0], pieces[:, 1])
     if not weight.sum():
         return float("nan"), 0.0
-    doubled = 2 * np.arctan2(-steps[:, 0], steps[:, 1])
+    doubled = 2 * np.arctan2(-pieces[:, 0], pieces[:, 1])
     mean = (weight * np.exp(1j * doubled)).sum() / weight.sum()
     return round(float(np.degrees(np.angle(mean)) / 2 % 180), 9) % 180, float(min(abs(mean), 1.0))
