@@ -207,8 +207,8 @@ def test_pretrained_is_passed_on(monkeypatch, pretrained):
         ({"width": 0}, "width is 0, expected a multiple of 16"),
         ({"width": 40}, "width is 40, expected a multiple of 16"),
         ({"width": 32.0}, "width is 32.0, expected a multiple of 16"),
-        ({"drop_path": 1}, "drop_path is 1, expected 0 to below 1"),
-        ({"drop_path": -0.1}, "drop_path is -0.1, expected 0 to below 1"),
+        ({"drop_path": 1}, "drop_path is 1, expected a share from 0 to below 1"),
+        ({"drop_path": -0.1}, "drop_path is -0.1, expected a share from 0 to below 1"),
         ({"encoder": "resnet18"}, "resnet18 has no blocks that can be skipped in training .set drop_path to 0."),
         (
             {"encoder": "levit_128s"},

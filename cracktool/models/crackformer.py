@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_share
 from cracktool.models.padding import Outputs, PaddedModel
 
 GROUP = 4
@@ -78,8 +79,7 @@ class CrackFormer2(PaddedModel):
     def __init__(self, *, pretrained: bool = False, dropout: float = 0.3) -> None:
         if pretrained:
             raise UsageError("there are no ImageNet weights for crackformer2", remedy="--no-pretrained")
-        if not 0 <= dropout < 1:
-            raise UsageError(f"dropout is {dropout!r}, expected a share from 0 to below 1")
+        check_share("dropout", dropout)
         super().__init__(stride=32)
 
         def block(inputs: int, width: int) -> TransformerBlock:

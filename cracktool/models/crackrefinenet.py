@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_share
 from cracktool.models.encoder import build_encoder, encoder_channels, encoder_strides
 from cracktool.models.padding import PaddedModel
 
@@ -91,8 +92,7 @@ class CrackRefineNet(PaddedModel):
     ) -> None:
         if not isinstance(width, int) or width < 1 or width % REDUCTION:
             raise UsageError(f"width is {width!r}, expected a multiple of {REDUCTION}")
-        if not 0 <= drop_path < 1:
-            raise UsageError(f"drop_path is {drop_path!r}, expected 0 to below 1")
+        check_share("drop_path", drop_path)
         super().__init__(stride=STRIDES[-1])
         self.encoder = build_encoder(encoder, pretrained=pretrained, max_stride=STRIDES[-1])
         by_stride = dict(zip(encoder_strides(self.encoder), encoder_channels(self.encoder), strict=True))

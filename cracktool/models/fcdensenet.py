@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count, check_share
 from cracktool.models.padding import PaddedModel
 
 BLOCKS = 5
@@ -70,10 +71,8 @@ class FCDenseNet(PaddedModel):
         if pretrained:
             raise UsageError("FC-DenseNet has no ImageNet weights", remedy="train it with --no-pretrained")
         for name, value in (("growth", growth), ("layers", layers), ("stem_width", stem_width)):
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} is {value!r}, expected a whole number from 1")
-        if not 0 <= dropout < 1:
-            raise UsageError(f"dropout is {dropout!r}, expected a share from 0 to below 1")
+            check_count(name, value)
+        check_share("dropout", dropout)
         super().__init__(stride=2**BLOCKS)
         added = growth * layers
         skips = [stem_width + added * (step + 1) for step in range(BLOCKS)]

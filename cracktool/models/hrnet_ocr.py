@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count
 from cracktool.models.encoder import build_encoder, encoder_names
 from cracktool.models.padding import Outputs, PaddedModel
 
@@ -93,8 +94,7 @@ class HRNetOCR(PaddedModel):
     def __init__(self, *, pretrained: bool = False, regions: int = 2, width: int = 48, form: str = "hrnet") -> None:
         if regions not in (1, 2):
             raise UsageError(f"regions is {regions!r}", remedy="use 2 (background and crack) or 1 (crack)")
-        if not isinstance(width, int) or width < 1:
-            raise UsageError(f"width is {width!r}, expected a whole number from 1")
+        check_count("width", width)
         if form not in FORMS:
             raise UsageError(f"form {form!r} does not fit", remedy=f"use {' or '.join(FORMS)}")
         super().__init__(stride=32)

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from cracktool.degradation import KERNEL_SIDE, SCALE
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count
 from cracktool.models.encoder import build_encoder
 
 _TAPS = KERNEL_SIDE**2
@@ -58,8 +59,7 @@ class KBPN(nn.Module):
     def __init__(self, *, pretrained: bool = False, features: int = 128, stages: int = 4) -> None:
         if not isinstance(features, int) or features < 2 or features % 2:
             raise UsageError(f"features is {features!r}, expected an even number from 2")
-        if not isinstance(stages, int) or stages < 1:
-            raise UsageError(f"stages is {stages!r}, expected a whole number from 1")
+        check_count("stages", stages)
         super().__init__()
         self.feat = _photo_features(features, pretrained)
         self.predictor = KernelPredictor(features)

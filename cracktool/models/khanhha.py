@@ -47,6 +47,7 @@ import torch
 from torch import Tensor, nn
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count, check_share
 from cracktool.models.encoder import build_encoder, encoder_channels
 from cracktool.models.padding import PaddedModel
 
@@ -70,7 +71,7 @@ class KhanhhaVGG(PaddedModel):
     """
 
     def __init__(self, *, pretrained: bool = False, filters: int = 32) -> None:
-        _check_filters(filters)
+        check_count("filters", filters)
         super().__init__(stride=32)
         self.encoder = build_encoder("vgg16", pretrained=pretrained)
         skip1, skip2, skip3, skip4, skip5, bottom = encoder_channels(self.encoder)
@@ -124,9 +125,8 @@ class KhanhhaResNet(PaddedModel):
     def __init__(self, depth: int, *, pretrained: bool = False, filters: int = 32, dropout: float = 0.2) -> None:
         if depth not in DEPTHS:
             raise UsageError(f"depth {depth!r} does not fit", remedy="use 34, 101 or 152")
-        _check_filters(filters)
-        if not 0 <= dropout < 1:
-            raise UsageError(f"dropout is {dropout!r}, expected a share from 0 to below 1")
+        check_count("filters", filters)
+        check_share("dropout", dropout)
         super().__init__(stride=64)
         self.encoder = build_encoder(f"resnet{depth}", pretrained=pretrained)
         self.encoder.maxpool = nn.MaxPool2d(2)
@@ -187,8 +187,3 @@ class ConvReLU(nn.Sequential):
     def __init__(self, inputs: int, width: int) -> None:
         conv = nn.Conv2d(inputs, width, kernel_size=3, padding=1)
         super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(inplace=True)))
-
-
-def _check_filters(filters: int) -> None:
-    if not isinstance(filters, int) or filters < 1:
-        raise UsageError(f"filters is {filters!r}, expected a whole number from 1")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count
 from cracktool.models.encoder import build_encoder, encoder_channels
 from cracktool.models.padding import PaddedModel
 
@@ -50,8 +51,7 @@ class PSPNet(PaddedModel):
     ) -> None:
         if max_stride not in (4, 8, 16, 32):
             raise UsageError(f"max_stride {max_stride!r} does not fit", remedy="use 4, 8, 16 or 32")
-        if not isinstance(width, int) or width < 1:
-            raise UsageError(f"width is {width!r}, expected a whole number from 1")
+        check_count("width", width)
         super().__init__(stride=max_stride)
         self.encoder = build_encoder(encoder, pretrained=pretrained, max_stride=max_stride)
         self.decoder = PSPDecoder(encoder_channels(self.encoder)[-1], width, dropout)

@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.errors import UsageError
+from cracktool.models.arguments import check_count
 from cracktool.models.encoder import MAX_STRIDE, build_encoder, encoder_channels
 from cracktool.models.padding import PaddedModel
 
@@ -234,8 +235,7 @@ def generalised_mean_pooling(logits: Tensor, *, power: int = 3) -> Tensor:
         >>> generalised_mean_pooling(torch.tensor([[[[2.0, 2.0]]]]))
         tensor([2.])
     """
-    if not isinstance(power, int) or power < 1:
-        raise UsageError(f"power is {power!r}, expected a whole number from 1")
+    check_count("power", power)
     pixels = _pixels(logits)
     log_probs = F.logsigmoid(pixels)
     log_mean = _log_mean_exp(power * log_probs) / power
