@@ -1,7 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+import raw_sets
 from PIL import Image as PillowImage
+from raw_sets import named, put, rows
 from scipy.io import savemat
 
 from cracktool.datasets import LAYOUTS
@@ -10,8 +12,7 @@ from cracktool.datasets.pairing import pair_files, photo_id, strip_extensions
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions
 from cracktool.errors import InputError
-from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
-from cracktool.manifest import read_manifest
+from cracktool.images import read_image, read_mask
 
 SIZES = [(1440, 2560), (2560, 1440), (1936, 2592)]  # height, width of the three kinds of Crack500 photos
 OFFSETS = {
@@ -22,8 +23,7 @@ OFFSETS = {
 
 
 def picture(seed, height=24, width=32):
-    rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    return raw_sets.picture(seed, height, width)
 
 
 def crack(height=24, width=32, value=255):
@@ -32,23 +32,9 @@ def crack(height=24, width=32, value=255):
     return mask
 
 
-def put(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_jpeg(pixels) if path.suffix == ".jpg" else encode_png(pixels))
-    return path
-
-
 def put_pair(image, mask, seed, **how):
     put(image, picture(seed))
     put(mask, crack(**how))
-
-
-def rows(result):
-    return {entry.image.removeprefix("images/"): entry for entry in read_manifest(result.manifest).entries}
-
-
-def named(result, word):
-    return [line for line in result.warnings if word in line]
 
 
 # Crack500

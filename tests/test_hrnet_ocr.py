@@ -97,8 +97,10 @@ def test_learning_reaches_every_parameter_but_the_comparison_with_a_single_regio
 
 
 def test_a_batch_of_one_can_be_learned_from(network):
-    main, aux = network().train()(picture(64, 64))
+    model = network().train()
+    main, aux = model(picture(64, 64))
     (main + aux).mean().backward()
+    assert all(torch.isfinite(value.grad).all() for value in model.parameters())
 
 
 def test_regions_are_means_weighted_by_their_softmax_over_the_picture():

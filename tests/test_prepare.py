@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import raw_sets
+from raw_sets import put
 
 from cracktool.datasets import duplicates, storing
 from cracktool.datasets.duplicates import fingerprint, near_duplicates
@@ -28,13 +30,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def picture(seed, height=24, width=32):
-    rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def put(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    return raw_sets.picture(seed, height, width)
 
 
 def put_set(raw, count=12, start=0):

@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+import raw_sets
 from PIL import Image as PillowImage
+from raw_sets import put
 
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
@@ -18,13 +19,7 @@ from cracktool.manifest import read_manifest
 
 
 def picture(seed, height=100, width=150):
-    rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def put(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    return raw_sets.picture(seed, height, width)
 
 
 def put_photos(raw, count=4):
