@@ -82,14 +82,8 @@ class Card:
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
     def check_model(self, expected: str | None, path: str | Path) -> None:
-        """Refuse weights of another model than the one that the caller expects, if any.
-
-        Raises:
-            WeightsError: They are of another.
-        """
-        if expected not in (None, self.model):
-            reason = f"these are weights of {self.model}, not of {expected}"
-            raise WeightsError(reason, path=path, remedy="leave --model out")
+        """Do what the function `check_model` does with the card's model."""
+        check_model(expected, self.model, path)
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""
@@ -134,6 +128,16 @@ def _card(values: dict[str, Any]) -> Card:
     if not all(holds.values()):
         raise ValueError(f"{', '.join(name for name, fits in holds.items() if not fits)} cannot be right")
     return card
+
+
+def check_model(expected: str | None, found: str, path: str | Path) -> None:
+    """Refuse weights of another model than the one that the caller expects, if any.
+
+    Raises:
+        WeightsError: They are of another.
+    """
+    if expected not in (None, found):
+        raise WeightsError(f"these are weights of {found}, not of {expected}", path=path, remedy="leave --model out")
 
 
 def file_digest(path: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import UsageError, did_you_mean
-from cracktool.images import Image
+from cracktool.images import Image, through_jpeg
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -58,9 +58,7 @@ def _noise(image: Image, step: int, rng: np.random.Generator) -> Image:
 
 def _jpeg(image: Image, step: int, rng: np.random.Generator) -> Image:
     """Stored as JPEG."""
-    quality = (40, 25, 15, 10, 6)[step]
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+    return through_jpeg(image, (40, 25, 15, 10, 6)[step])
 
 
 def _brightness(image: Image, step: int, rng: np.random.Generator) -> Image:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cracktool.card import METADATA_KEY, Card, file_digest
+from cracktool.card import METADATA_KEY, Card, check_model, file_digest
 from cracktool.checkpoints import read_authors
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import replace_file
@@ -84,7 +84,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
             remedy=f"give a .safetensors or .onnx file, or {', '.join(ENDINGS)} with --model",
         )
     tensors, card = read_weights(path)
-    _check_model(model, card.model, path)
+    card.check_model(model, path)
     try:
         network = build_model(card.model, **card.model_args)
     except UsageError as error:  # no mistake of the user's
@@ -113,16 +113,11 @@ def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
     return Checkpoint(network.eval(), card, checkpoint.digest)
 
 
-def _check_model(expected: str | None, found: str, path: Path) -> None:
-    if expected not in (None, found):
-        raise WeightsError(f"these are weights of {found}, not of {expected}", path=path, remedy="leave --model out")
-
-
 def _authors_model(spec: str | Path | None, path: Path, model: str | None) -> str:
     """Return the name of the model whose tensors an authors' file holds."""
     published = REGISTRY.get(str(spec))
     if published is not None:
-        _check_model(model, published.model, path)
+        check_model(model, published.model, path)
         return published.model
     if model is not None:
         return model

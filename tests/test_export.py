@@ -564,7 +564,7 @@ def test_loss_by_hand(tmp_path):
     ("options", "ending", "message"),
     [
         ({"int8": True}, ".onnx", "add --calibrate DIR"),
-        ({"int8": True, "calibrate": Path("none")}, ".onnx", "no photo is in it"),
+        ({"int8": True, "calibrate": Path("none")}, ".onnx", "no such folder"),
         ({"int8": True, "half": True}, ".onnx", "one of --half and --int8"),
         ({"int8": True}, ".pt2", r"end the file in \.onnx or \.xml"),
         ({"calibrate": Path()}, ".onnx", "add --int8"),

@@ -419,14 +419,12 @@ def test_180_megapixels(extension):
     assert PillowImage.MAX_IMAGE_PIXELS == 89478485
 
 
-def test_mask_threshold_and_inversion():
+def test_mask_threshold():
     data = encode(np.array([[0, 1, 127, 128, 255]], np.uint8), "PNG")
     for options, expected in [
         ({}, [0, 0, 0, 1, 1]),
         ({"threshold": 1}, [0, 1, 1, 1, 1]),
         ({"threshold": 255}, [0, 0, 0, 0, 1]),
-        ({"inverted": True}, [1, 1, 1, 0, 0]),
-        ({"inverted": True, "threshold": 1}, [1, 0, 0, 0, 0]),
     ]:
         mask = read_mask(data, **options)
         assert mask.dtype == np.bool_

@@ -475,7 +475,7 @@ def test_a_background_that_is_no_picture_fails_alone(tmp_path):
 
 
 def test_a_folder_without_backgrounds_is_refused(tmp_path):
-    for folder, reason in ((tmp_path, "no pictures"), (tmp_path / "missing", "no such folder")):
+    for folder, reason in ((tmp_path, "no photos"), (tmp_path / "missing", "no such folder")):
         with pytest.raises(InputError, match=reason):
             prepare("synthetic", None, tmp_path / "out", options=PrepareOptions(count=1, background=folder))
     with pytest.raises(UsageError, match="background means nothing"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -12,6 +10,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from cracktool.config import Augment
 from cracktool.data.examples import IGNORED, UNKNOWN
+from cracktool.images import through_jpeg
 
 
 def build_geometry(augment: Augment) -> v2.Compose:
@@ -49,7 +48,7 @@ class _QuarterTurn(v2.Transform):  # type: ignore[misc]  # torchvision has no ty
         return turned
 
 
-class _Rotate(v2.Transform):  # type: ignore[misc]
+class _Rotate(v2.Transform):  # type: ignore[misc]  # as above
     """A turn by any angle on a mirrored surrounding, so that no black corner teaches an edge."""
 
     def __init__(self, degrees: float) -> None:
@@ -70,7 +69,7 @@ class _Rotate(v2.Transform):  # type: ignore[misc]
         return middle
 
 
-class _Jpeg(v2.Transform):  # type: ignore[misc]
+class _Jpeg(v2.Transform):  # type: ignore[misc]  # as above
     """JPEG artefacts; torchvision's own transform rests on an encoder that it is about to remove."""
 
     def __init__(self, lowest: int, highest: int) -> None:
@@ -81,9 +80,7 @@ class _Jpeg(v2.Transform):  # type: ignore[misc]
         return {"quality": int(torch.randint(*self.qualities, ()).item())}
 
     def transform(self, inpt: Tensor, params: dict[str, int]) -> Tensor:
-        bgr = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy()[..., ::-1])
-        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, params["quality"]])
-        decoded: Tensor = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+        decoded = torch.from_numpy(through_jpeg(inpt.permute(1, 2, 0).numpy(), params["quality"]))
         image: Tensor = tv_tensors.Image(decoded.permute(2, 0, 1).contiguous())
         return image
 

@@ -59,6 +59,24 @@ def list_pictures(folder: Path) -> list[Path]:
         raise InputError(f"cannot be listed: {error.strerror or error}", path=folder) from error
 
 
+def photos_in(folder: Path, *, remedy: str) -> list[Path]:
+    """Return the photos below a folder, sorted, hidden ones left out; there is at least one.
+
+    Args:
+        folder: The folder.
+        remedy: What to do where there is none.
+
+    Raises:
+        InputError: There is no such folder, or no photo in it, or it cannot be listed.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", path=folder, remedy=remedy)
+    photos = list_pictures(folder)
+    if not photos:
+        raise InputError("no photos in this folder", path=folder, remedy=remedy)
+    return photos
+
+
 def strip_extensions(name: str) -> str:
     """Return a file name without its picture extensions, doubled ones (``wall.jpg.jpg``) included."""
     while (dot := name.rfind(".")) > 0 and name[dot:].lower() in EXTENSIONS:

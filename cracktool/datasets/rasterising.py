@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.images import Mask
+from cracktool.linking import spans
 
 Points = npt.NDArray[np.float64]  # (N, 2), x and y
 
@@ -53,8 +54,7 @@ def fill_rings(mask: Mask, rings: Sequence[Points]) -> None:
     counts = last - first
     if not counts.any():
         return
-    edge = np.repeat(np.arange(len(counts)), counts)
-    rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    edge, rows = spans(first, counts)
     crossings = x0[edge] + (rows + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
     columns = np.ceil(np.clip(crossings, 0, width) - 0.5).astype(np.int64)
     top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max()

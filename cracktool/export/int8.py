@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from cracktool.errors import CrackError, InputError, UsageError
-from cracktool.images import EXTENSIONS, Image, Mask, read_image, read_mask
+from cracktool.datasets.pairing import photos_in
+from cracktool.errors import CrackError, UsageError
+from cracktool.images import Image, Mask, read_image, read_mask
 from cracktool.inference import Predictor
 from cracktool.inference.runtimes import OnnxNetwork, RuntimeNetwork
-from cracktool.manifest import Manifest, read_manifest
+from cracktool.manifest import FILE_NAME, Manifest, read_manifest
 
 TILES = 64
 """Tiles from which the ranges are taken, one of a photo."""
@@ -80,11 +81,9 @@ def read_calibration(folder: Path | None) -> Calibration:
     if folder is None:
         remedy = "add --calibrate DIR, a prepared data set or a folder of typical photos"
         raise UsageError("8 bits need photos to take the ranges of the values from", remedy=remedy)
-    if (folder / "manifest.csv").is_file():
+    if (folder / FILE_NAME).is_file():
         return _of_manifest(read_manifest(folder))
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    if not photos:
-        raise InputError("no photo is in it", path=folder, remedy="give a folder of typical photos")
+    photos = photos_in(folder, remedy="give a folder of typical photos")
     return Calibration(_spread(photos, TILES), tuple((path, None) for path in _spread(photos, SCORED)))
 
 
@@ -123,7 +122,7 @@ def write_int8(source: Path, target: Path, calibration: Calibration) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Tiles(CalibrationDataReader):  # type: ignore[misc]
+    class Tiles(CalibrationDataReader):  # type: ignore[misc]  # its package has no types
         def __init__(self) -> None:
             self._batches = _batches(OnnxNetwork(source), calibration.photos)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from cracktool.config import TrainConfig
 from cracktool.data import Example
-from cracktool.datasets.pairing import list_pictures
+from cracktool.datasets.pairing import photos_in
 from cracktool.device import Choice
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import CrackError
 from cracktool.files import replace_file
 from cracktool.images import encode_png, read_image
 from cracktool.inference import Predictor
@@ -41,9 +41,7 @@ class Mine:
     """
 
     def __init__(self, config: TrainConfig, folder: Path) -> None:
-        photos = list_pictures(Path(config.mine))
-        if not photos:
-            raise InputError("no photos to mine", path=config.mine, remedy="name a folder of crack-free photos")
+        photos = photos_in(Path(config.mine), remedy="name a folder of crack-free photos")
         self._heats = [folder.resolve() / FOLDER / f"{number}.png" for number in range(len(photos))]
         self.examples = [Example(photo, None, heat=heat) for photo, heat in zip(photos, self._heats, strict=True)]
         self._share = config.mine_share

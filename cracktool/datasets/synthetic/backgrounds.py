@@ -1,4 +1,4 @@
-"""The user's own crack-free photos as surfaces: found, read, cut and varied.
+"""The user's own crack-free photos as surfaces: read, cut and varied.
 
 Whether a photo really is crack-free is for the user to know.
 """
@@ -11,28 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cracktool.datasets.pairing import list_pictures
 from cracktool.datasets.synthetic.noise import Rng, log_uniform
 from cracktool.datasets.synthetic.surfaces import Surface
-from cracktool.errors import InputError
 from cracktool.images import Image, read_image
 
 _LONGEST = 2048  # px: photos are kept no larger, so that the few in memory stay below 13 MB each
 _KEPT = 8  # photos in memory
-
-
-def list_backgrounds(folder: Path) -> list[Path]:
-    """Return the photos below a folder, sorted.
-
-    Raises:
-        InputError: There is no such folder, or no picture in it.
-    """
-    if not folder.is_dir():
-        raise InputError("no such folder", path=folder, remedy="name a folder of photos without cracks")
-    photos = list_pictures(folder)
-    if not photos:
-        raise InputError("no pictures in this folder", path=folder, remedy="put photos without cracks there")
-    return photos
 
 
 @lru_cache(maxsize=_KEPT)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cracktool.datasets.synthetic.noise import Field, Rng, blur, coordinates, log_uniform, noise, soft_step
-from cracktool.images import Image
+from cracktool.images import Image, through_jpeg
 
 
 def shade(rng: Rng, relief: Field) -> Field:
@@ -63,7 +63,7 @@ def photograph(rng: Rng, colour: Field) -> Image:
     if rng.random() < 0.35:
         photo += np.float32(rng.uniform(0.2, 0.9)) * (photo - blur(photo, rng.uniform(0.8, 1.6)))
     pixels = np.asarray(np.clip(photo * 255 + 0.5, 0, 255), np.uint8)
-    return _jpeg(pixels, int(rng.integers(45, 98)))
+    return through_jpeg(pixels, int(rng.integers(45, 98)))
 
 
 def _shadow(rng: Rng, shape_hw: tuple[int, int]) -> Field:
@@ -105,10 +105,3 @@ def _grain(rng: Rng, shape_hw: tuple[int, int]) -> Field:
     values = rng.random(shape_hw, np.float32) + rng.random(shape_hw, np.float32) - np.float32(1)
     grain = np.float32(strength * 2.45) * values  # the sum of two has a deviation of 1 / 2.45
     return blur(grain, 0.6) * np.float32(2) if rng.random() < 0.4 else grain
-
-
-def _jpeg(pixels: Image, quality: int) -> Image:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert decoded is not None  # it was encoded a line above
-    return np.ascontiguousarray(np.asarray(decoded, np.uint8)[..., ::-1])

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cracktool.datasets.pairing import photos_in
 from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
-from cracktool.datasets.synthetic.backgrounds import list_backgrounds, read_background
+from cracktool.datasets.synthetic.backgrounds import read_background
 from cracktool.datasets.synthetic.scene import make_sample
 from cracktool.datasets.synthetic.truth import lines_csv
 from cracktool.errors import UsageError
@@ -63,7 +64,7 @@ def synthetic_items(options: SyntheticOptions) -> list[RawItem]:
     """
     if options.background is None:
         return [_item(index, options, None) for index in range(options.n)]
-    photos = list_backgrounds(options.background)
+    photos = photos_in(options.background, remedy="name a folder of photos without cracks")
     read_background.cache_clear()  # a photo may have been replaced since the last run in this process
     return [_item(index, options, photos[index % len(photos)]) for index in range(options.n)]
 
