@@ -122,6 +122,22 @@ def test_dxf_in_px_and_on_the_map(tmp_path, orthophoto):
         assert (x, y) == pytest.approx(place(record.cracks[0].lines[0]), abs=1e-3)
 
 
+def test_dxf_in_degrees_and_turned_keeps_its_shape(orthophoto, tmp_path):
+    ezdxf = pytest.importorskip("ezdxf")
+    from dataclasses import replace
+
+    record = record_of(orthophoto)
+    for transform in ((1e-8, 0, 9, 0, -1e-8, 50), (0, 1e-8, 9, 1e-8, 0, 50)):
+        geo = replace(record.geo, transform=transform, epsg=4326, unit_mm=None)
+        write_dxf(tmp_path / "x.dxf", replace(record, geo=geo))
+        space = ezdxf.readfile(tmp_path / "x.dxf").modelspace()
+        (line,) = space.query("POLYLINE")
+        points = np.array([vertex.dxf.location.xyz[:2] for vertex in line.vertices])
+        assert points == pytest.approx(np.array(crack_lines(record.cracks[0], geo)[0]), abs=1e-10)
+        (text,) = space.query("TEXT")
+        assert text.dxf.height == pytest.approx(12e-8, rel=1e-3)
+
+
 def test_svg_lies_over_its_photo(tmp_path):
     pair = make_pair(tmp_path, 'a "b" <&')
     record = record_of(pair)

@@ -5,6 +5,7 @@ A record in, a file out; a class of severity is a layer, coloured from green to 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -40,8 +41,9 @@ def write_dxf(path: Path, record: PhotoRecord) -> None:
     for crack in record.cracks:
         tags += _dxf_crack(record, crack, names[_rank(record, crack)])
     tags += [(0, "ENDSEC"), (0, "EOF")]
+    decimals = _decimals(record)
     text = "".join(
-        f"{code}\n{value:.4f}\n" if isinstance(value, float) else f"{code}\n{value}\n" for code, value in tags
+        f"{code}\n{value:.{decimals}f}\n" if isinstance(value, float) else f"{code}\n{value}\n" for code, value in tags
     )
     replace_file(path, text.encode("ascii", "replace"))
 
@@ -107,9 +109,17 @@ def _dxf_crack(record: PhotoRecord, crack: CrackRecord, layer: str) -> Iterator[
         yield from ((0, "SEQEND"), (8, layer))
     at_x, at_y = crack.row["width_max_x_px"], crack.row["width_max_y_px"]
     if isinstance(at_x, float) and isinstance(at_y, float):
-        ((x, y), (far, _)) = _placed(record, [at_x, at_x + 12], [at_y, at_y])
-        yield from ((0, "TEXT"), (8, "LABELS"), (10, x), (20, y), (30, 0.0), (40, abs(far - x) or 1.0))
+        here, beside = _placed(record, [at_x, at_x + 12], [at_y, at_y])
+        yield from ((0, "TEXT"), (8, "LABELS"), (10, here[0]), (20, here[1]), (30, 0.0), (40, math.dist(here, beside)))
         yield (1, describe(crack))
+
+
+def _decimals(record: PhotoRecord) -> int:
+    """Return how many decimals tell a hundredth of a pixel: many where the map's unit is a degree, else at least 4."""
+    if record.geo is None:
+        return 4
+    a, _, _, d, _, _ = record.geo.transform
+    return max(4, 2 - math.floor(math.log10(math.hypot(a, d))))
 
 
 def _placed(record: PhotoRecord, xs: list[float], ys: list[float]) -> list[tuple[float, float]]:
