@@ -347,7 +347,7 @@ def test_two_predictions_of_one_set_are_compared(crack, two_sets):
     one, _, half = two_sets
     code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--format", "md")
     assert code == 0
-    assert "| iou | 0.500 | 1.000 | +0.500 [+0.500, +0.500] | 0.002 | second is higher |" in printed.splitlines()
+    assert "| iou | 0.500 | 1.000 | +0.500 [+0.500, +0.500] | 0.121 | no difference shown |" in printed.splitlines()
     code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--json")
     told = json.loads(printed)
     assert told["differences"][str(one / "masks")][0]["score"] == "iou"

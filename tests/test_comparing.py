@@ -109,6 +109,14 @@ def test_chance_is_no_difference(data):
     assert iou.verdict == "no difference shown"
 
 
+def test_few_photos_show_no_difference_however_steady(data):
+    part = Manifest(data.folder, data.entries[:5])
+    iou = next(each for each in compare(report_of(part, *[20] * 5), report_of(part, *[19] * 5)) if each.score == "iou")
+    assert iou.ci95 == pytest.approx((-1 / 30, -1 / 30))
+    assert iou.p >= 2 ** (1 - 5)
+    assert iou.verdict == "no difference shown"
+
+
 def test_only_photos_that_both_have_are_compared(data):
     first = report_of(data, *[15] * 12)
     part = Manifest(data.folder, data.entries[:3])

@@ -18,7 +18,6 @@ from cracktool.evaluation import (
     predictions_from_masks,
     predictions_from_model,
     predictions_from_probs,
-    scoring,
 )
 from cracktool.images import encode_png, write_mask
 from cracktool.manifest import Entry, Manifest, read_manifest, write_manifest
@@ -368,20 +367,6 @@ def test_the_report_is_repeatable_whatever_the_order(data):
         for order in (predictions, predictions[::-1], predictions)
     ]
     assert texts[0] == texts[1] == texts[2]
-
-
-def test_few_predictions_are_held_at_a_time():
-    drawn = []
-
-    def items():
-        for number in range(100):
-            drawn.append(number)
-            yield number
-
-    results = scoring._in_threads(lambda number: number * 2, items())
-    assert next(results) == 0
-    assert len(drawn) <= 2 * scoring._THREADS + 1
-    assert [0, *results] == [number * 2 for number in range(100)]
 
 
 def test_masks_are_scored_where_torch_is_blocked(data, tmp_path):

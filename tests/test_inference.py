@@ -306,13 +306,13 @@ def test_the_batch_that_fitted_is_remembered_for_the_same_network_tile_and_devic
     Predictor(network, tile=64).levels(image)
     assert max(network.batches) > 3
     again, other = Red(room=3), Red(room=3)
-    other.place = "another GPU"
+    other.memory.name = "another GPU"
     assert np.array_equal(Predictor(again, tile=64).levels(image), image[..., 0])
     assert max(again.batches) == 2
     for unlike in (Predictor(other, tile=64), Predictor(Red(room=3), tile=48), Predictor(Red(), tile=64, batch_size=5)):
         unlike.levels(image)
         assert max(unlike.network.batches) > 3
-    for content in (b"no table", b"[]", b'{"red, tiles of 64 px, float32 on here": "x"}'):
+    for content in (b"no table", b"[]", b'{"red, tiles of 64 px, float32 on cpu": "x"}'):
         (tmp_path / "batch_sizes.json").write_bytes(content)
         fresh = Predictor(Red(room=3), tile=64)
         fresh.levels(image)

@@ -264,6 +264,19 @@ def test_bootstrap_is_repeatable_and_holds_the_score():
     assert low < pooled < high
 
 
+def test_swaps_exchange_whole_groups():
+    first, second = np.array([[1], [2], [4]]), np.array([[10], [20], [40]])
+    one, other = Resampling(["a", "b", "b"], resamples=400).swaps(first, second)
+    assert set(one[:, 0]) == {7, 61, 16, 70}
+    assert (one + other == 77).all()
+
+
+def test_an_interval_counts_the_groups_of_what_it_is_of():
+    resampling = Resampling(["a", "b", "b"])
+    assert resampling.interval([1.0, 2.0], np.array([False, True, True])) is None
+    assert resampling.interval([1.0, 2.0], np.array([True, True, False])) is not None
+
+
 def test_bootstrap_draws_groups_and_not_images():
     good, bad = Counts(tp=10, fp=0, fn=0, tn=0), Counts(tp=0, fp=5, fn=5, tn=0)
     by_image = ious([good] * 20 + [bad] * 20, [str(number) for number in range(40)])

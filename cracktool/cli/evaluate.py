@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -124,7 +124,7 @@ def evaluate(
         refuse(context, ["threshold"], "--masks are ready masks")
     sources = [
         *(_weights_source(each, model, build) for each in weights or ()),
-        *(_folder_source("masks", each, 0.5) for each in masks or ()),
+        *(_folder_source("masks", each) for each in masks or ()),
         *(_folder_source("probs", each, 0.5 if threshold is None else threshold) for each in probs or ()),
     ] or [_weights_source(None, model, build)]
     manifests = [read_manifest(each).split(split) for each in data]
@@ -165,10 +165,11 @@ def _weights_source(weights: Path | None, model: str | None, build: Callable[[Pa
     return _Source(name, predict, partial(restoration_scorer, load=partial(load_weights, weights, model=model)))
 
 
-def _folder_source(kind: str, folder: Path, threshold: float) -> _Source:
-    from cracktool import evaluation
+def _folder_source(kind: Literal["masks", "probs"], folder: Path, threshold: float = 0.5) -> _Source:
+    from cracktool.evaluation import masks_origin, predictions_from_masks, predictions_from_probs, probs_origin
 
-    describe, read = getattr(evaluation, f"{kind}_origin"), getattr(evaluation, f"predictions_from_{kind}")
+    describe = masks_origin if kind == "masks" else probs_origin
+    read = predictions_from_masks if kind == "masks" else predictions_from_probs
 
     def predict(manifest: Manifest) -> tuple[Origin, Iterable[Prediction], float]:
         own = folder / manifest.folder.resolve().name  # of several data sets, each may have a folder of its own

@@ -6,8 +6,9 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,7 @@ from cracktool.cli.screen import finish, leaving_at_once, print_data, progress_b
 from cracktool.errors import CrackError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from cracktool.inference import Predictor, Result
+    from cracktool.inference import FolderOptions, Predictor, Result
     from cracktool.inspection.schema import Row
 
 _MEGAPIXELS = 268.0
@@ -121,16 +122,7 @@ def infer(
     Example: crack infer examples/photos -o masks --overlay
     """
     with leaving_at_once():
-        from cracktool.inference import (
-            Failed,
-            FolderOptions,
-            Planned,
-            estimate,
-            infer_folder,
-            infer_ray,
-            interruptible,
-            parse_shard,
-        )
+        from cracktool.inference import FolderOptions, infer_folder, infer_ray, parse_shard
 
     names = [*(inputs or []), *_listed(files_from)]
     measured = measuring(
@@ -143,12 +135,7 @@ def infer(
     if measured and masks:
         reason = "--masks measures masks that are there: no network runs, and no mask is written"
         refuse(context, _OF_NETWORKS, reason)
-        with progress_bar(quiet, desc="measure", unit=" photos") as bar:
-            for row in map(measured.keep, measured.of_masks(names, masks)):
-                bar.update()
-                if row and json_:
-                    print_data(json.dumps(row))
-        finish(measured.finish(as_json=json_, quiet=quiet))
+        _measure_masks(measured, names, masks, json_, quiet)
         return
     if measured:
         refuse(context, ["dry_run"], "measuring needs the masks, and a dry run makes none")
@@ -170,30 +157,48 @@ def infer(
         shard=None if shard is None else parse_shard(shard),
         every=every, smooth=smooth, max_pixels=max_pixels,
     )  # fmt: skip
+    if ray:
+        file = weights.absolute() if weights is not None and weights.exists() else weights
+        load |= {"weights": file, "device": device, "convert": convert}
+        run = partial(infer_ray, predictor, load, names, Path(out), workers=ray)
+    else:
+        run = partial(infer_folder, predictor, names, Path(out))
+    _infer_folder(run, options, predictor, measured, json_, quiet)
+
+
+def _measure_masks(measured: Measuring, names: list[str], masks: Path, json_: bool, quiet: bool) -> None:
+    with progress_bar(quiet, desc="measure", unit=" photos") as bar:
+        for row in map(measured.keep, measured.of_masks(names, masks)):
+            bar.update()
+            if row and json_:
+                print_data(json.dumps(row))
+    finish(measured.finish(as_json=json_, quiet=quiet))
+
+
+def _infer_folder(
+    run: Callable[..., Iterable[Result]],
+    options: FolderOptions,
+    predictor: Predictor,
+    measured: Measuring | None,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    from cracktool.inference import Failed, Planned, estimate, interruptible
+
     failures: list[CrackError] = []
     planned: list[Planned] = []
     bare: list[Path] = []
     with progress_bar(quiet, desc="infer", unit=" photos") as bar, interruptible(_say_stopping) as stop:
-        if ray:
-            file = weights.absolute() if weights is not None and weights.exists() else weights
-            load |= {"weights": file, "device": device, "convert": convert}
-            results = infer_ray(predictor, load, names, Path(out), options, workers=ray, stop=stop)
-        else:
-            results = infer_folder(predictor, names, Path(out), options, stop=stop)
-        for result, row in _results(results, measured):
+        for result, row in _results(run(options, stop=stop), measured):
             bar.update()
-            if isinstance(result, Planned):
-                planned.append(result)
             if isinstance(result, Failed):
                 failures.append(result.error)
                 continue
-            if overlay and not any(path.stem.endswith(".overlay") for path in result.outputs):
+            if isinstance(result, Planned):
+                planned.append(result)
+            if options.overlay and not any(path.stem.endswith(".overlay") for path in result.outputs):
                 bare.append(result.path)
-            if json_:
-                line = {"status": type(result).__name__.lower(), **asdict(result)}
-                print_data(json.dumps(line | ({"measured": row} if row else {}), default=str))
-            else:
-                print_data(result.outputs[0])
+            print_data(_line(result, row) if json_ else result.outputs[0])
     if planned and not quiet:
         tell(str(estimate(predictor, planned)))
     warn([*predictor.warnings, *(f"{path}: is read by rows, so it has no overlay" for path in bare)])
@@ -201,6 +206,11 @@ def infer(
         tell("crack: interrupted; the same command goes on with what is missing")
     failures += measured.finish(as_json=json_, quiet=quiet) if measured else []
     finish(failures, 130 if stop.is_set() else 0)
+
+
+def _line(result: Result, row: Row | None) -> str:
+    line = {"status": type(result).__name__.lower(), **asdict(result)}
+    return json.dumps(line | ({"measured": row} if row else {}), default=str)
 
 
 def _say_stopping() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cracktool.cli.options import Debug, Quiet, refuse
-from cracktool.cli.screen import finish, print_data, print_table, progress_bar, tell, warn
+from cracktool.cli.screen import finish, print_data, print_table, progress_bar, shown_on, tell, warn
 from cracktool.errors import UsageError
 
 
@@ -118,12 +118,7 @@ def prepare(
     layout, source = names[0], Path(names[1]) if len(names) > 1 else None
     folder = out or Path("data") / layout
     with progress_bar(quiet, desc=layout, unit=" images") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        result = run(layout, source, folder, options=options, jobs=jobs, dry_run=dry_run, progress=show)
+        result = run(layout, source, folder, options=options, jobs=jobs, dry_run=dry_run, progress=shown_on(bar))
     warn(result.warnings)
     if not quiet:
         counts = {**result.counts, "all": sum(result.counts.values())}
@@ -166,12 +161,7 @@ def _check(folders: list[Path], sheet: Path | None, jobs: int | None, quiet: boo
     if sheet and sheet.suffix.lower() not in {".html", ".htm"}:
         raise UsageError("a contact sheet is a page", path=sheet, remedy="name it -o sheet.html")
     with progress_bar(quiet, desc="check", unit=" images") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        checked = check(folders, thumbnails=sheet is not None, jobs=jobs, progress=show)
+        checked = check(folders, thumbnails=sheet is not None, jobs=jobs, progress=shown_on(bar))
     rows = [(each.kind, each.image, each.other, each.detail) for each in checked.findings]
     if rows:
         print_table([("finding", "image", "other", "detail"), *rows], sys.stdout)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -50,6 +50,16 @@ def progress_bar(quiet: bool, **options: Any) -> tqdm[Any]:
     from tqdm import tqdm
 
     return tqdm(disable=True if quiet else None, leave=False, dynamic_ncols=True, **options)
+
+
+def shown_on(bar: tqdm[Any]) -> Callable[[int, int], None]:
+    """Return what shows ``(done, total)`` on a progress bar."""
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
 
 
 def print_data(line: object) -> None:

@@ -6,10 +6,10 @@ Knows no layout by name; writes only below the output folder and never deletes o
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from cracktool.datasets.tiling import note_sparse, tiled
 from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
 from cracktool.files import leftovers
 from cracktool.manifest import FILE_NAME, Entry, Split, read_manifest, write_manifest
+from cracktool.threads import in_order
 
 Progress = Callable[[int, int], None]
 
@@ -223,19 +224,11 @@ def _run(
 ) -> Iterator[Stored | InputError]:
     """Yield the results in the order of the tasks; few are under way at a time, so memory stays bounded."""
     total, done = sum(map(len, tasks)), 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
-    waiting: deque[Future[list[Stored | InputError]]] = deque()
-    try:
-        for number, group in enumerate(tasks, 1):
-            waiting.append(pool.submit(_store_group, group, out))
-            while waiting and (len(waiting) >= 2 * threads or number == len(tasks)):
-                results = waiting.popleft().result()
-                yield from results
-                done += len(results)
-                if progress:
-                    progress(done, total)
-    finally:
-        pool.shutdown(cancel_futures=True)  # waits only for the files being written
+    for results in in_order(partial(_store_group, out=out), tasks, threads=threads, waiting=2 * threads):
+        yield from results
+        done += len(results)
+        if progress:
+            progress(done, total)
 
 
 def _store_group(group: Sequence[Task], out: Path | None) -> list[Stored | InputError]:

@@ -18,7 +18,7 @@ from cracktool.errors import CrackError, InputError
 from cracktool.files import is_by_product
 from cracktool.images import EXTENSIONS, Image, read_grey, read_image, read_mask
 from cracktool.manifest import Entry, Manifest
-from cracktool.metrics import Levels
+from cracktool.metrics import Levels, quantise
 
 if TYPE_CHECKING:
     from cracktool.inference import Predictor
@@ -149,7 +149,7 @@ def _quantised(values: npt.NDArray[np.floating], path: Path) -> Levels:
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         reason = f"values from {values.min():g} to {values.max():g}, expected probabilities from 0 to 1"
         raise InputError(reason, path=path, remedy="apply the sigmoid before saving")
-    return np.minimum(np.floor(values.astype(np.float64) * 256), 255).astype(np.uint8)
+    return quantise(values)
 
 
 def _eight_bits(path: Path) -> Levels | None:

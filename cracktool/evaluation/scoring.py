@@ -5,13 +5,10 @@ Reads truths, writes nothing but a temporary file; a folder of masks is scored w
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from cracktool.degradation import SCALE
 from cracktool.errors import CrackError, InputError
@@ -24,11 +21,7 @@ from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
 from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
 from cracktool.protocols import Protocol, choose_protocols
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_THREADS = min(os.cpu_count() or 1, 4)
+from cracktool.threads import in_order, processors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +92,8 @@ def evaluate(
     warnings: dict[str, Sequence[str]] = {}
     histograms = Histogram.pool(()), Histogram.pool(())
     masks = Masks()
-    for result in _in_threads(score, _only(predictions, wanted)):
+    threads = min(processors(), 4)
+    for result in in_order(score, _only(predictions, wanted), threads=threads, waiting=2 * threads):
         if isinstance(result, Failure):
             found[result.image] = result
             continue
@@ -173,17 +167,6 @@ def _only(predictions: Iterable[Prediction], wanted: Iterable[str]) -> Iterator[
         if entry.image in missing:
             missing.remove(entry.image)
             yield entry, levels
-
-
-def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * _THREADS:  # no more photos than this are in memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _nothing_scored(manifest: Manifest, failures: Sequence[Failure]) -> InputError:

@@ -138,7 +138,7 @@ class _Images:
         }
 
     def _spreads(self, values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> list[Spread | None]:
-        intervals = [self.resampling.interval(each) for each in self.resampling.means(values, chosen).T]
+        intervals = [self.resampling.interval(each, chosen) for each in self.resampling.means(values, chosen).T]
         columns = values[chosen].T.tolist()
         return [Spread.of(each, ci95) for each, ci95 in zip(columns, intervals, strict=True)]
 
@@ -166,4 +166,6 @@ def _of_clean(images: _Images) -> Summary:
     marked, whole = images.resampling.sums(alarms).T
     draws = np.divide(marked, whole, out=np.full(len(marked), np.nan), where=whole > 0)
     total = alarms.sum(axis=0)
-    return Summary(pooled=float(total[0] / max(total[1], 1)), pooled_ci95=images.resampling.interval(draws))
+    return Summary(
+        pooled=float(total[0] / max(total[1], 1)), pooled_ci95=images.resampling.interval(draws, ~images.positive)
+    )

@@ -20,12 +20,12 @@ from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
-from cracktool.export.openvino_file import require_openvino, write_openvino
+from cracktool.export.openvino_file import write_openvino
 from cracktool.export.parity import INT8, Limits, Parity, compare, float_limits
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
-from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork
+from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
 from cracktool.inference.torch_network import ProgramNetwork
 from cracktool.weights import Checkpoint
 
@@ -147,7 +147,7 @@ def _check(kind: str, options: ExportOptions) -> None:
     if kind != "pt2":
         require_onnx()
     if kind == "openvino":
-        require_openvino()
+        require_runtime("openvino", "cpu")
 
 
 def _limits(options: ExportOptions, card: Card) -> Limits:

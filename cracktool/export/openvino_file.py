@@ -7,21 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cracktool.errors import UsageError
-
-
-def require_openvino() -> None:
-    """Refuse to go on where the extra is not installed.
-
-    Raises:
-        UsageError: It is not.
-    """
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        remedy = 'pip install "cracktool[openvino]"'
-        raise UsageError("export to OpenVINO needs openvino, which is not installed", remedy=remedy) from error
-
 
 def write_openvino(onnx_file: Path, xml: Path, *, half: bool) -> None:
     """Convert an ONNX file, its metadata included.

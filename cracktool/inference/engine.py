@@ -88,9 +88,9 @@ class Predictor:
         self.level = threshold_level(self.threshold)
         self.plan(1, 1)
         self._batch_size = batch_size
-        self._most = batch_size or remembered_batch(self._place) or _MOST_TILES
+        self._most = batch_size or remembered_batch(self._batch_key) or _MOST_TILES
         self.ahead = ahead
-        self._timeout = timeout
+        self.timeout = timeout
         self._warnings: list[str] = []
 
     @property
@@ -139,16 +139,7 @@ class Predictor:
             >>> for path, levels in predictor.stream(sorted(Path("photos").glob("*.jpg")), read_image):
             ...     print(path, levels if isinstance(levels, CrackError) else levels.shape)
         """
-        whole = np.empty((0, 0), np.uint8)
-        for event in self.bands(items, read):
-            if isinstance(event, Broken):
-                yield event.item, event.error
-            elif isinstance(event, Opened):
-                whole = np.empty(event.shape, np.uint8)
-            elif isinstance(event, Band):
-                whole[event.top : event.top + len(event.levels)] = event.levels
-            else:
-                yield event.item, whole
+        return _wholes(self.bands(items, read), np.uint8)
 
     def bands(self, items: Iterable[T], read: Callable[[T], Photo]) -> Iterator[Event[T]]:
         """Run many photos as `stream` does, but give rows as soon as they are final and hold no whole result.
@@ -160,20 +151,15 @@ class Predictor:
         return self._events(items, read, self._memory.quantise)
 
     def _whole(self, image: Image, finish: Callable[[Array], Array], dtype: type[Any]) -> npt.NDArray[Any]:
-        whole = np.empty((0, 0), dtype)
-        for event in self._events([image], _unchanged, finish):
-            if isinstance(event, Broken):
-                raise event.error
-            if isinstance(event, Opened):
-                whole = np.empty(event.shape, dtype)
-            if isinstance(event, Band):
-                whole[event.top : event.top + len(event.levels)] = event.levels
+        ((_, whole),) = _wholes(self._events([image], _unchanged, finish), dtype)
+        if isinstance(whole, CrackError):
+            raise whole
         return whole
 
     def _events(
         self, items: Iterable[T], read: Callable[[T], Photo], finish: Callable[[Array], Array]
     ) -> Iterator[Event[T]]:
-        entries = self._cut(decoded(items, read, self.ahead, self._timeout))
+        entries = self._cut(decoded(items, read, self.ahead, self.timeout))
         events = (event for batch in self._batches(entries) for event in self._blended(batch, finish))
         return arrived(events, self._memory.lag)
 
@@ -181,11 +167,11 @@ class Predictor:
         """Return where the tiles of a photo lie, down and across."""
         card = self.network.card
         if self._halo is None:
-            place = partial(plan_axis, tile=self.tile, overlap=self.overlap, stride=card.stride)
-            return place(height), place(width)
+            plan = partial(plan_axis, tile=self.tile, overlap=self.overlap, stride=card.stride)
+            return plan(height), plan(width)
         tallest = max(card.tile, min(self.tile, _ROW_PIXELS // width))
-        place = partial(plan_even, halo=self._halo, stride=card.stride)
-        return place(height, most=tallest), place(width, most=self.tile)
+        plan = partial(plan_even, halo=self._halo, stride=card.stride)
+        return plan(height, most=tallest), plan(width, most=self.tile)
 
     def _cut(self, photos: Iterable[tuple[T, Photo | CrackError]]) -> Iterator[_Tile[T] | Broken[T]]:
         for item, given in photos:
@@ -193,7 +179,7 @@ class Predictor:
                 yield Broken(item, given)
                 continue
             height, width = given.shape[:2] if isinstance(given, np.ndarray) else (given.height, given.width)
-            photo = _Photo(item, given, *self.plan(height, width), self.network)
+            photo = _Photo(item, given, *self.plan(height, width), self.network, self.timeout)
             try:
                 yield from photo.tiles()
             except CrackError as error:
@@ -250,8 +236,8 @@ class Predictor:
         return sum(views) / len(views)
 
     def _stage(self, tiles: Sequence[_Tile[Any]]) -> Array:
-        if tiles[0].strip.there is not None:
-            return self._memory.stack([tile.there for tile in tiles])
+        if tiles[0].strip.on_device is not None:
+            return self._memory.stack([tile.on_device for tile in tiles])
         return self._memory.upload((len(tiles), *tiles[0].shape, 3), partial(_copy_pixels, tiles))
 
     def _halve(self, tiles: Sequence[_Tile[Any]]) -> None:
@@ -262,13 +248,13 @@ class Predictor:
         self._most = len(tiles) // 2
         self._warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
         if self._batch_size is None:
-            remember_batch(self._place, self._most)
+            remember_batch(self._batch_key, self._most)
         self._memory.release()
 
     @property
-    def _place(self) -> str:
+    def _batch_key(self) -> str:
         network = self.network
-        return f"{network.card.model}, tiles of {self.tile} px, {network.dtype} on {network.place}"
+        return f"{network.card.model}, tiles of {self.tile} px, {network.dtype} on {self._memory.name}"
 
     def _limit(self, shape: tuple[int, int]) -> int:
         if self._batch_size is not None:
@@ -283,12 +269,13 @@ class Predictor:
 class _Photo(Generic[T]):
     """One photo on its way through the engine."""
 
-    def __init__(self, item: T, photo: Photo, rows: Axis, columns: Axis, network: Network) -> None:
+    def __init__(self, item: T, photo: Photo, rows: Axis, columns: Axis, network: Network, timeout: float) -> None:
         self.item, self.photo = item, photo
         self.rows, self.columns = rows, columns
         self.out_rows, self.out_columns = (axis.enlarged(network.card.scale) for axis in (rows, columns))
         self.scale = network.card.scale
         self.memory: Memory = network.memory
+        self.timeout = timeout
 
     @cached_property
     def band(self) -> RowBand:
@@ -300,7 +287,7 @@ class _Photo(Generic[T]):
         A photo of one tile is never passed over as empty: there is nothing to be gained.
         """
         single = len(self.rows.starts) == len(self.columns.starts) == 1
-        for row, strip in enumerate(strips(self.photo, self.rows, self.columns, self.memory)):
+        for row, strip in enumerate(strips(self.photo, self.rows, self.columns, self.memory, self.timeout)):
             for column, left in enumerate(self.columns.starts):
                 yield _Tile(self, row, column, strip, not single and strip.is_empty(left, self.columns.tile))
 
@@ -322,10 +309,10 @@ class _Tile(Generic[T]):
         return self.strip.tile(self.photo.columns.starts[self.column], self.photo.columns.tile)
 
     @property
-    def there(self) -> Array:
+    def on_device(self) -> Array:
         left = self.photo.columns.starts[self.column]
-        assert self.strip.there is not None
-        return self.strip.there[:, left : left + self.photo.columns.tile]
+        assert self.strip.on_device is not None
+        return self.strip.on_device[:, left : left + self.photo.columns.tile]
 
     def blend(self, probs: Array | None, finish: Callable[[Array], Array]) -> Iterator[Event[T] | Leaving[T]]:
         """Add what the network made of the tile, None where it was not run; give the rows that this makes final."""
@@ -347,6 +334,20 @@ class _Tile(Generic[T]):
         if valid is None:
             return None
         return valid.repeat(scale, axis=0).repeat(scale, axis=1)[:rows] if scale > 1 else valid[:rows]
+
+
+def _wholes(events: Iterable[Event[T]], dtype: type[Any]) -> Iterator[tuple[T, npt.NDArray[Any] | CrackError]]:
+    """Put the rows of each photo together."""
+    whole = np.empty((0, 0), dtype)
+    for event in events:
+        if isinstance(event, Broken):
+            yield event.item, event.error
+        elif isinstance(event, Opened):
+            whole = np.empty(event.shape, dtype)
+        elif isinstance(event, Band):
+            whole[event.top : event.top + len(event.levels)] = event.levels
+        else:
+            yield event.item, whole
 
 
 def _copy_pixels(tiles: Sequence[_Tile[Any]], targets: Image) -> None:

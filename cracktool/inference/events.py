@@ -59,16 +59,16 @@ Event = Opened[T] | Band[T] | Finished[T] | Broken[T]
 
 @dataclass(frozen=True)
 class Leaving(Generic[T]):
-    """Rows on their way from the device to main memory; `arrive` waits for them."""
+    """Rows on their way from the device to main memory; `wait` gives them once they are there."""
 
     item: T
     top: int
-    arrive: Callable[[], npt.NDArray[Any]]
+    wait: Callable[[], npt.NDArray[Any]]
     valid: Mask | None = None
 
-    def wait(self) -> Band[T]:
+    def band(self) -> Band[T]:
         """Return the rows once they have arrived, 0 where the photo shows nothing."""
-        levels = self.arrive()
+        levels = self.wait()
         return Band(self.item, self.top, levels if self.valid is None else levels * self.valid, self.valid)
 
 
@@ -83,4 +83,4 @@ def arrived(events: Iterable[Event[T] | Leaving[T]], lag: int) -> Iterator[Event
 
 
 def _settled(event: Event[T] | Leaving[T]) -> Event[T]:
-    return event.wait() if isinstance(event, Leaving) else event
+    return event.band() if isinstance(event, Leaving) else event

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cracktool.metrics import quantise
+
 Array = Any
 """An array of the memory's own kind: it has a shape, and ``+``, ``*``, ``+=`` and slices as in NumPy."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-LEVELS = 256
 CPU_BATCH_PIXELS = 512 * 512  # two cores: 37 ms per tile of 256 in batches of 4, 45 ms alone; nothing gained at 512
 
 
@@ -25,10 +26,12 @@ class Memory(Protocol):
     """What the engine does with arrays.
 
     Attributes:
+        name: The device, as a GPU calls itself; cpu for main memory.
         lag: Results that may be on their way to main memory while the network computes the next.
         exhausted: What is raised when it is full.
     """
 
+    name: str
     lag: int
     exhausted: tuple[type[Exception], ...]
 
@@ -40,7 +43,7 @@ class Memory(Protocol):
         """Return uint8 pixels of a shape, written by `fill` into main memory."""
         ...
 
-    def cross(self, pixels: Pixels, new: int, before: Array | None) -> Array | None:
+    def upload_rows(self, pixels: Pixels, new: int, before: Array | None) -> Array | None:
         """Send the pixels of a row of tiles, uint8 (rows, width, 3), to the device; None where there is no way to go.
 
         Args:
@@ -71,7 +74,7 @@ class Memory(Protocol):
         ...
 
     def quantise(self, probs: Array) -> Array:
-        """Return uint8 levels ``min(floor(256 p), 255)`` of probabilities: the only quantisation in the package."""
+        """Return uint8 levels of probabilities, as `cracktool.metrics.quantise` does."""
         ...
 
     def download(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
@@ -86,6 +89,7 @@ class Memory(Protocol):
 class MainMemory:
     """Arrays of NumPy."""
 
+    name = "cpu"
     lag = 0
     exhausted: tuple[type[Exception], ...] = ()
 
@@ -99,7 +103,7 @@ class MainMemory:
         fill(pixels)
         return pixels
 
-    def cross(self, pixels: Pixels, new: int, before: Array | None) -> None:
+    def upload_rows(self, pixels: Pixels, new: int, before: Array | None) -> None:
         """Leave the pixels where they are."""
 
     def stack(self, tiles: Sequence[Pixels]) -> Pixels:
@@ -123,8 +127,8 @@ class MainMemory:
         return np.flip(array, tuple(axes))
 
     def quantise(self, probs: Floats) -> Pixels:
-        """Return uint8 levels ``min(floor(256 p), 255)`` of probabilities."""
-        return np.minimum(probs * LEVELS, LEVELS - 1).astype(np.uint8)
+        """Return uint8 levels of probabilities."""
+        return quantise(probs)
 
     def download(self, array: npt.NDArray[Any]) -> Callable[[], npt.NDArray[Any]]:
         """Return the array when it is asked for."""

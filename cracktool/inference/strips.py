@@ -30,13 +30,13 @@ class Strip:
         pixels: uint8 (tile, padded width, 3).
         valid: Where the photo shows something, bool (rows, width); None where it does everywhere.
         new: How many of its rows, the lowest ones, the strip before did not have.
-        there: The same pixels on the device, where it has a memory of its own.
+        on_device: The same pixels on the device, where it has a memory of its own.
     """
 
     pixels: Image
     valid: Mask | None
     new: int
-    there: Array | None = None
+    on_device: Array | None = None
 
     def tile(self, left: int, width: int) -> Image:
         """Return the pixels of the tile from a column on, uint8 (tile, width, 3)."""
@@ -51,17 +51,17 @@ class Strip:
         return bool((tile[0] == first).all() and (tile == first).all())  # the first row rules out nearly all, at once
 
 
-def strips(photo: Photo, rows: Axis, columns: Axis, memory: Memory) -> Iterator[Strip]:
+def strips(photo: Photo, rows: Axis, columns: Axis, memory: Memory, timeout: float) -> Iterator[Strip]:
     """Give the strip of each row of tiles, from top to bottom; on a GPU with its pixels under way.
 
     Raises:
-        InputError: Rows of the photo cannot be read.
+        InputError: Rows of the photo cannot be read, or not within `timeout` seconds.
     """
     if isinstance(photo, np.ndarray):
         given = _cut(photo, rows, columns)
     else:
-        given = prefetched(_read(photo, rows, columns), ahead=1)
-    return _crossing(given, memory)
+        given = prefetched(_read(photo, rows, columns), ahead=1, timeout=timeout)
+    return _uploaded(given, memory)
 
 
 def _cut(image: Image, rows: Axis, columns: Axis) -> Iterator[Strip]:
@@ -92,10 +92,10 @@ def _read(raster: Raster, rows: Axis, columns: Axis) -> Iterator[Strip]:
         yield Strip(pixels, valid, rows.tile - kept)
 
 
-def _crossing(given: Iterator[Strip], memory: Memory) -> Iterator[Strip]:
+def _uploaded(given: Iterator[Strip], memory: Memory) -> Iterator[Strip]:
     before: Array | None = None
     for strip in given:
-        before = strip.there = memory.cross(strip.pixels, strip.new, before)
+        before = strip.on_device = memory.upload_rows(strip.pixels, strip.new, before)
         yield strip
 
 

@@ -22,8 +22,9 @@ from torch.export.passes import move_to_device_pass
 from cracktool.card import METADATA_KEY, Card, file_digest
 from cracktool.device import move
 from cracktool.errors import WeightsError
-from cracktool.inference.memory import CPU_BATCH_PIXELS, LEVELS, Floats, Memory, Pixels
+from cracktool.inference.memory import CPU_BATCH_PIXELS, Floats, Memory, Pixels
 from cracktool.inference.runtimes import LOGITS, PIXELS
+from cracktool.metrics import BINS
 from cracktool.weights import Checkpoint
 
 _CUDA_BATCH_PIXELS = 16 * 512 * 512
@@ -47,6 +48,7 @@ class TorchMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._cuda = device.type == "cuda"
+        self.name = torch.cuda.get_device_name(device) if self._cuda else device.type
         self.lag = _CUDA_LAG if self._cuda else 0
 
     def batch_pixels(self) -> int:
@@ -62,7 +64,7 @@ class TorchMemory:
         fill(pixels.numpy())
         return pixels.to(self._device, non_blocking=True)  # pinned memory is given out again only after the copy
 
-    def cross(self, pixels: Pixels, new: int, before: Tensor | None) -> Tensor | None:
+    def upload_rows(self, pixels: Pixels, new: int, before: Tensor | None) -> Tensor | None:
         """Send new rows to a GPU on a stream of their own, while it computes; what is there already is copied there."""
         if not self._cuda:
             return None
@@ -102,8 +104,8 @@ class TorchMemory:
         return array.flip(tuple(axes))
 
     def quantise(self, probs: Tensor) -> Tensor:
-        """Return uint8 levels ``min(floor(256 p), 255)`` of probabilities."""
-        return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
+        """Return uint8 levels of probabilities, as `cracktool.metrics.quantise` does."""
+        return (probs * BINS).clamp_(max=BINS - 1).to(torch.uint8)
 
     def download(self, array: Tensor) -> Callable[[], npt.NDArray[Any]]:
         """Send a tensor to main memory; what is returned waits until it is there."""

@@ -187,7 +187,7 @@ class _Run:
     def finish(self) -> tuple[int, int, float]:
         """Run all frames; return height, width and share of crack pixels over all of them."""
         cracked = pixels = height = width = 0
-        frames = prefetched(self._reader, _FRAMES_AHEAD)
+        frames = prefetched(self._reader, _FRAMES_AHEAD, self._predictor.timeout)
         for frame, levels in self._predictor.stream(frames, lambda frame: frame.image):
             if isinstance(levels, CrackError):
                 raise levels

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from cracktool.metrics.calibration import brier_score, expected_calibration_error, near_crack, reliability
 from cracktool.metrics.contours import Contour, ContourDistances
-from cracktool.metrics.counts import NO_COUNTS, Counts, Curve, Levels, Scores, threshold_level
+from cracktool.metrics.counts import BINS, NO_COUNTS, Counts, Curve, Levels, Scores, quantise, threshold_level
 from cracktool.metrics.histogram import SWEEP, Histogram, average_iou, average_precision, best_dice
 from cracktool.metrics.likeness import psnr, quality
 from cracktool.metrics.matching import (
@@ -27,12 +27,13 @@ from cracktool.metrics.matching import (
     thinned,
     tolerance_matches,
 )
-from cracktool.metrics.measured import TOLERANCES, Image, Measured, Score, measure, scores_of
+from cracktool.metrics.measured import TOLERANCES, Measured, MeasuredImage, Score, measure, scores_of
 from cracktool.metrics.spread import Interval, Resampling, Spread
 from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
 from cracktool.metrics.topology import Betti, betti_error
 
 __all__ = [
+    "BINS",
     "NO_COUNTS",
     "SWEEP",
     "TOLERANCES",
@@ -43,11 +44,11 @@ __all__ = [
     "Counts",
     "Curve",
     "Histogram",
-    "Image",
     "Interval",
     "Levels",
     "Matches",
     "Measured",
+    "MeasuredImage",
     "Resampling",
     "Score",
     "Scores",
@@ -68,6 +69,7 @@ __all__ = [
     "one_to_one_matches",
     "psnr",
     "quality",
+    "quantise",
     "reliability",
     "scores_of",
     "thinned",

@@ -18,6 +18,17 @@ Curve = npt.NDArray[np.float64]
 BINS = 256
 
 
+def quantise(probs: npt.NDArray[np.floating]) -> Levels:
+    """Return probabilities from 0 to 1, of any shape, as uint8 levels ``min(floor(256 p), 255)``.
+
+    Example:
+        >>> quantise(np.array([0, 0.5, 1]))
+        array([  0, 128, 255], dtype=uint8)
+    """
+    levels: Levels = np.minimum(probs * BINS, BINS - 1).astype(np.uint8)
+    return levels
+
+
 def threshold_level(threshold: float) -> int:
     """Return the level from which on a pixel is crack: ceil(256 threshold), 1 to 255.
 

@@ -56,7 +56,7 @@ class Measured:
     borders: Matches = _NO_MATCHES
 
     def numbers(self) -> npt.NDArray[np.int64]:
-        """Return the integers as a vector (28 for three tolerances), of which sums make sense."""
+        """Return the integers as a vector (32 for three tolerances), of which sums make sense."""
         matches = (*self.near, self.centre, self.lines, self.pairs, self.borders)
         return np.array([*astuple(self.counts), *(value for each in matches for value in astuple(each))], np.int64)
 
@@ -85,7 +85,7 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
+class MeasuredImage:
     """One image: what adds up, what does not, and its histograms of levels.
 
     Args:
@@ -101,7 +101,7 @@ class Image:
     near: Histogram
 
 
-def measure(levels: Levels, truth: Mask, *, level: int, tolerances: Sequence[float] = TOLERANCES) -> Image:
+def measure(levels: Levels, truth: Mask, *, level: int, tolerances: Sequence[float] = TOLERANCES) -> MeasuredImage:
     """Measure one prediction.
 
     Args:
@@ -135,7 +135,7 @@ def measure(levels: Levels, truth: Mask, *, level: int, tolerances: Sequence[flo
         "ois_0px": best_dice(histogram),
         "aiu": average_iou(histogram),
     }
-    return Image(measured, scores, histogram, near_crack(levels, truth, threshold=level))
+    return MeasuredImage(measured, scores, histogram, near_crack(levels, truth, threshold=level))
 
 
 @dataclass(frozen=True)

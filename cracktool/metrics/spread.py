@@ -60,21 +60,43 @@ class Resampling:
 
         Sums of integers are exact up to 2^53.
         """
-        sums = np.zeros((self.groups, values.shape[1]))
-        np.add.at(sums, self._member_of, values)
+        sums = self._of_groups(values)
         random, shares = np.random.default_rng(self.seed), np.full(self.groups, 1 / self.groups)
         sizes = [min(_CHUNK, self.resamples - start) for start in range(0, self.resamples, _CHUNK)]
         draws = (random.multinomial(self.groups, shares, size=size) for size in sizes)
         return np.concatenate([each @ sums for each in draws])
 
-    def interval(self, samples: Sequence[float] | npt.NDArray[np.float64]) -> Interval | None:
+    def swaps(
+        self, first: npt.NDArray[np.number], second: npt.NDArray[np.number]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the sums, (resamples, k) each, of values per image of two sides that exchange groups at random.
+
+        What a difference would be by chance alone: the paired randomisation test (Noreen 1989).
+        """
+        one, other = self._of_groups(first), self._of_groups(second)
+        kept = np.random.default_rng(self.seed).integers(0, 2, (self.resamples, self.groups))
+        return kept @ one + (1 - kept) @ other, kept @ other + (1 - kept) @ one
+
+    def _of_groups(self, values: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
+        sums = np.zeros((self.groups, values.shape[1]))
+        np.add.at(sums, self._member_of, values)
+        return sums
+
+    def interval(
+        self, samples: Sequence[float] | npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_] | None = None
+    ) -> Interval | None:
         """Return the 2.5 and 97.5 percentiles of a score's draws; None with fewer than two groups.
 
         Draws that are not a number, such as a mean over no image, are left out.
+
+        Args:
+            samples: A score of each draw.
+            chosen: The images that it is of; None for all.
         """
         known = np.asarray(samples, np.float64)
         known = known[~np.isnan(known)]
-        if self.groups < 2 or not len(known):
+        groups = self.groups if chosen is None else len(np.unique(self._member_of[chosen]))
+        if groups < 2 or not len(known):
             return None
         low, high = np.percentile(known, [2.5, 97.5])
         return float(low), float(high)

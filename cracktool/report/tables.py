@@ -66,7 +66,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
             f"{each.first:.3f}",
             f"{each.second:.3f}",
             f"{each.second - each.first:+.3f}{_interval(each.ci95, '+.3f')}",
-            "-" if each.p is None else f"{each.p:.3f}",
+            f"{each.p:.3f}",
             each.verdict,
         )
         for each in differences
