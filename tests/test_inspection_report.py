@@ -177,6 +177,21 @@ def test_lines_lie_on_the_crack_of_the_photo(shown, report):
     assert "#f0390a" in colours  # the widest
 
 
+def test_colours_in_mm_are_not_those_of_a_photo_without_scale(browser, tmp_path):
+    pairs = [(make_pair(tmp_path, "scaled"), 0.1), (make_pair(tmp_path, "plain"), None)]
+    records = [inspect_photo(pair, InspectionOptions(mm_per_px=scale)).path for pair, scale in pairs]
+    write_collected(tmp_path / "found", records, ["report"])
+    page = browser.new_page()
+    page.goto((tmp_path / "found" / "report.html").as_uri())
+    page.wait_for_selector("#rows tr")
+    for name, grey in (("scaled", 0), ("plain", 1)):
+        page.select_option("#photo", label=f"{name}.png (1)")
+        assert page.locator('.lines path[stroke="#9e9e9e"]').count() == grey
+        assert page.locator(".lines path:has(title)").count() == grey
+    assert page.inner_text("#legend").endswith("no scale")
+    page.close()
+
+
 def test_the_slider_fades_the_overlay(shown):
     opacity = "getComputedStyle(document.querySelector('.lines')).opacity"
     shown.select_option("#photo", label="wide.jpg (1)")

@@ -10,6 +10,7 @@ const lower = (bin) => 2 ** (bin / PER_OCTAVE + FIRST); // smallest width of a c
 const unit = cracks.some((crack) => crack.unit === "mm") ? "mm" : "px";
 const COLOURS = ["#4777ef", "#1bd0d5", "#62fc6b", "#d2e935", "#fe9b2d", "#f0390a"];
 const NOT_MEASURED = "#ffffff";
+const NO_SCALE = "#9e9e9e"; // widths in px, where the colours stand for mm
 const GALLERY = 200; // photos that a print shows at most
 const ROWS = 300; // rows shown before more are asked for
 const MORE = 1000;
@@ -54,22 +55,28 @@ function range(counts) {
 const [FROM, TO] = range(totals(cracks));
 const step = (bin) => Math.min(Math.max(Math.floor((COLOURS.length * (bin - FROM)) / (TO - FROM)), 0), COLOURS.length - 1);
 
+function swatch(colour, text) {
+  const sample = make("i");
+  sample.style.background = colour;
+  return make("span", {}, sample, text);
+}
+
 function legend() {
   const parts = COLOURS.map((colour, at) => {
     const [low, high] = [at, at + 1].map((edge) => figure(lower(FROM + ((TO - FROM) * edge) / COLOURS.length), 2));
     const text = at === 0 ? `< ${high}` : at === COLOURS.length - 1 ? `≥ ${low}` : `${low} – ${high}`;
-    const swatch = make("i");
-    swatch.style.background = colour;
-    return make("span", {}, swatch, text);
+    return swatch(colour, text);
   });
-  const none = make("i");
-  none.style.background = NOT_MEASURED;
-  $("legend").append(`Width in ${unit}:`, ...parts, make("span", {}, none, "not measurable"));
+  parts.push(swatch(NOT_MEASURED, "not measurable"));
+  if (!cracks.every((crack) => crack.unit === unit)) parts.push(swatch(NO_SCALE, "no scale"));
+  $("legend").append(`Width in ${unit}:`, ...parts);
 }
 
 // ---- a photo with its layers
 
-function lineLayer(photo, detail) {
+function lineLayer(number, detail) {
+  const photo = photos[number];
+  const scaled = cracks.every((crack) => crack.photo !== number || crack.unit === unit);
   const svg = draw("svg", { width: photo.width, height: photo.height, class: "lines" });
   const thick = Math.max(2, Math.max(photo.width, photo.height) / 500);
   for (const [crack, stepsX, stepsY, widths] of detail.lines) {
@@ -81,12 +88,15 @@ function lineLayer(photo, detail) {
       x += stepsX[at];
       y += stepsY[at];
       const letter = widths[at] === "." ? widths[at - 1] : widths[at];
-      const colour = letter === "." ? NOT_MEASURED : COLOURS[step(LETTERS.indexOf(letter))];
+      const measured = scaled ? COLOURS[step(LETTERS.indexOf(letter))] : NO_SCALE;
+      const colour = letter === "." ? NOT_MEASURED : measured;
       ways.set(colour, (ways.get(colour) ?? "") + (before === colour ? "L" : `M${from}L`) + `${x + 0.5} ${y + 0.5}`);
       before = colour;
     }
-    for (const [colour, way] of ways)
-      svg.append(draw("path", { d: way, stroke: colour, "stroke-width": thick, fill: "none", "data-crack": crack }));
+    for (const [colour, way] of ways) {
+      const look = { d: way, stroke: colour, "stroke-width": thick, fill: "none", "data-crack": crack };
+      svg.append(draw("path", look, ...(colour === NO_SCALE ? [draw("title", {}, "no scale")] : [])));
+    }
   }
   return svg;
 }
@@ -110,7 +120,7 @@ function composed(number) {
     mask.complete && mask.naturalWidth ? place() : mask.addEventListener("load", place);
     node.append(mask);
   }
-  node.append(lineLayer(photo, detail));
+  node.append(lineLayer(number, detail));
   return node;
 }
 
