@@ -1,4 +1,7 @@
+import csv
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,16 +11,14 @@ from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import PrepareOptions
 from cracktool.datasets.synthetic import (
     Crack,
-    SyntheticOptions,
     Wishes,
     lines_csv,
     make_sample,
-    read_lines,
-    synthetic_items,
     trace,
 )
 from cracktool.datasets.synthetic.backgrounds import read_background
 from cracktool.datasets.synthetic.fracture import grow_cells, grow_paths, grow_plates
+from cracktool.datasets.synthetic.layout import read_synthetic
 from cracktool.datasets.synthetic.look import paint_cracks
 from cracktool.datasets.synthetic.noise import spectral
 from cracktool.datasets.synthetic.strokes import Style, draw_style, widen
@@ -27,6 +28,21 @@ from cracktool.images import encode_png, read_image, read_mask
 from cracktool.manifest import read_manifest
 
 SMALL = (96, 128)
+
+
+def read_lines(path):
+    """The cracks of a table of lines/, whose numbers rise row by row."""
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    cracks = []
+    for _, group in groupby(rows, key=lambda row: row["crack"]):
+        points = list(group)
+        assert [int(row["point"]) for row in points] == list(range(len(points)))
+        assert int(points[0]["crack"]) == len(cracks)
+        places = np.array([[float(row["y_px"]), float(row["x_px"])] for row in points])
+        widths = np.array([float(row["width_px"]) for row in points])
+        parent = points[0]["parent"]
+        cracks.append(Crack(points=places, widths=widths, parent=int(parent) if parent else None))
+    return cracks
 
 
 def straight(start, end, width):
@@ -72,31 +88,6 @@ def test_mask_can_be_made_again_from_the_written_table(tmp_path):
         assert all(np.array_equal(a.widths, b.widths) for a, b in zip(cracks, sample.cracks, strict=True))
         assert np.array_equal(trace(cracks, SMALL).mask, sample.mask)
         assert sample.mask.any() == (wishes.pattern != "none")
-
-
-HEADER = "crack,parent,point,y_px,x_px,width_px\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "columns missing: crack, parent"),
-        ("crack,parent,point,y_px,x_px\n0,,0,1,1\n", "columns missing: width_px"),
-        (HEADER + "0,,0,1,1,2\n", "a single point"),
-        (HEADER + "0,,0,1,1,2\n0,,2,1,1,2\n", "line 3 .*out of order"),
-        (HEADER + "0,,0,1,1,2\n0,,1,1,much,2\n", "line 3 .*much"),
-        (HEADER + "0,,0,1,1\n", "line 2 cannot be understood"),
-    ],
-)
-def test_a_table_that_is_none_is_refused(tmp_path, text, reason):
-    (tmp_path / "lines.csv").write_text(text)
-    with pytest.raises(InputError, match=reason):
-        read_lines(tmp_path / "lines.csv")
-
-
-def test_a_table_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
-        read_lines(tmp_path / "lines.csv")
 
 
 @pytest.mark.parametrize("pattern", ["single", "several"])
@@ -256,14 +247,14 @@ def test_bad_arguments_are_refused(index, seed, shape_hw):
         make_sample(index, seed, shape_hw)
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"seed": -1}, {"size": (512, 8)}])
+@pytest.mark.parametrize("bad", [{"count": 0}, {"seed": -1}, {"size": (512, 8)}])
 def test_bad_options_are_refused(bad):
     with pytest.raises(UsageError):
-        SyntheticOptions(**{"n": 3, **bad})
+        read_synthetic(Path(), PrepareOptions(**{"count": 3, **bad}))
 
 
 def test_a_longer_set_begins_with_the_shorter_one():
-    short, long = (synthetic_items(SyntheticOptions(n=n, size=(32, 48), seed=3)) for n in (2, 5))
+    short, long = (read_synthetic(Path(), PrepareOptions(count=count, size=(32, 48), seed=3)).items for count in (2, 5))
     assert [item.name for item in long][:2] == [item.name for item in short]
     assert np.array_equal(short[1].read()[0], long[1].read()[0])
 
@@ -436,11 +427,11 @@ def test_a_large_background_is_kept_small(tmp_path):
 
 
 def test_a_background_that_was_replaced_is_read_again(tmp_path):
-    options = SyntheticOptions(n=1, size=(32, 32), background=tmp_path)
+    options = PrepareOptions(count=1, size=(32, 32), background=tmp_path)
     looks = []
     for tone in (40, 200):
         (tmp_path / "wall.png").write_bytes(encode_png(np.full((64, 64, 3), (tone, 120, 240 - tone), np.uint8)))
-        looks.append(synthetic_items(options)[0].read()[0].mean(axis=(0, 1)))
+        looks.append(read_synthetic(Path(), options).items[0].read()[0].mean(axis=(0, 1)))
     assert looks[0][2] > looks[0][0] + 50
     assert looks[1][0] > looks[1][2] + 50
 

@@ -24,6 +24,10 @@ MIN_CRACK_PX = 1001  # the published rule: more than 1000
 _TILE = re.compile(r"^(.+)_(\d{1,4})_(\d{1,4})$")
 _MASK_FOLDERS = frozenset({"mask", "masks", "annotation", "annotations", "gt", "label", "labels"})
 _PHOTOS: Mapping[Split, int] = {"train": 250, "val": 50, "test": 200}
+_TREE = (
+    "traincrop/ valcrop/ testcrop/ of NAME.jpg + NAME.png with train.txt, val.txt, test.txt; "
+    "or traindata/ valdata/ testdata/ of STEM.jpg + STEM_mask.png; or {train,val,test}/{images,masks}/"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +181,6 @@ def _difference(photos: Mapping[str, int]) -> str:
     parts = [f"{photos[split]} of {number} {split}" for split, number in _PHOTOS.items() if split in photos]
     return f"cut from {' and '.join(parts) or str(photos['all'])} whole photos"
 
-
-_TREE = (
-    "traincrop/ valcrop/ testcrop/ of NAME.jpg + NAME.png with train.txt, val.txt, test.txt; "
-    "or traindata/ valdata/ testdata/ of STEM.jpg + STEM_mask.png; or {train,val,test}/{images,masks}/"
-)
 
 CRACK500 = Layout(
     reader=read_crack500,

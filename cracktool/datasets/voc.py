@@ -7,7 +7,7 @@ else from the VOC palette, in which class 1 is dark red and the white-ish border
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,7 @@ def _read_labelmap(source: Path) -> dict[int, str]:
     return labels
 
 
+@cache
 def _voc_palette() -> dict[int, str]:
     """Return colour -> class number: bits 0, 3, 6 of a number are the highest of red, 1, 4, 7 green, 2, 5 blue."""
     numbers = {}
@@ -96,12 +97,10 @@ def _voc_palette() -> dict[int, str]:
     return {**numbers, 0: "background", _VOID: "void"}
 
 
-_PALETTE = _voc_palette()
-
-
 def _name(colour: int) -> str:
-    if colour in _PALETTE:
-        return _PALETTE[colour]
+    palette = _voc_palette()
+    if colour in palette:
+        return palette[colour]
     red, green, blue = colour >> 16, colour >> 8 & 255, colour & 255
     return str(red) if red == green == blue else f"#{colour:06x}"
 
@@ -119,9 +118,8 @@ def _colours(path: Path) -> npt.NDArray[np.int32]:
 
 
 def _used(colours: npt.NDArray[np.int32]) -> list[int]:
-    return [
-        int(colour) for colour in np.unique(colours[colours > 0])
-    ]  # without black, which is most of it: 10 x faster
+    # Without black, which is most of it, this is ten times as fast.
+    return [int(colour) for colour in np.unique(colours[colours > 0])]
 
 
 def _read(image: Path, mask: Path, labels: Mapping[int, str], cracks: frozenset[str]) -> tuple[Image, Mask]:

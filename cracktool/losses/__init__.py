@@ -73,6 +73,8 @@ __all__ = [
     "weighted_bce",
 ]
 
+_TERM = re.compile(r"(?:(?P<weight>\d*\.?\d+)\s*\*\s*)?(?P<name>[a-z_]+)")
+
 
 class Combo(Protocol):
     """A loss with a share of the boundary term."""
@@ -99,8 +101,6 @@ LOSSES: dict[str, Loss] = {
     "cldice": cldice,
     "skeleton_recall": skeleton_recall,
 }
-
-_TERM = re.compile(r"(?:(?P<weight>\d*\.?\d+)\s*\*\s*)?(?P<name>[a-z_]+)")
 
 
 def combine(formula: str, *, alpha: float = 0.0) -> Loss:

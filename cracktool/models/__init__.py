@@ -49,6 +49,9 @@ _PAPERS = {
     "pspnet": "Zhao et al. 2017, arXiv 1612.01105",
     "crackrefinenet": "Okran et al. 2026, Automation in Construction 181, 106635",
 }
+_KHANHHA = "github.com/khanhha/crack_segmentation"
+_CSBSR = "Kondo & Ukita 2024, IEEE TIM 73, 5013816"
+_AS_THEY_ARE: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,6 @@ def _csbsr(detector: Callable[..., PaddedModel], *, pretrained: bool = False, **
 def _crackformer2_untaught(*, pretrained: bool) -> CrackFormer2:
     return CrackFormer2()  # it has no ImageNet weights; the restoring half of CSBSR does
 
-
-_KHANHHA = "github.com/khanhha/crack_segmentation"
-_CSBSR = "Kondo & Ukita 2024, IEEE TIM 73, 5013816"
-_AS_THEY_ARE: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 SYSTEMS: dict[str, System] = {
     "crackrefinenet": System(CrackRefineNet, _PAPERS["crackrefinenet"]),

@@ -6,21 +6,8 @@ names as backgrounds.
 
 from __future__ import annotations
 
-from cracktool.datasets.synthetic.layout import SYNTHETIC, SyntheticOptions, synthetic_items
 from cracktool.datasets.synthetic.raster import Crack, Trace, trace
 from cracktool.datasets.synthetic.scene import Sample, Wishes, make_sample
-from cracktool.datasets.synthetic.truth import lines_csv, read_lines
+from cracktool.datasets.synthetic.truth import lines_csv
 
-__all__ = [
-    "SYNTHETIC",
-    "Crack",
-    "Sample",
-    "SyntheticOptions",
-    "Trace",
-    "Wishes",
-    "lines_csv",
-    "make_sample",
-    "read_lines",
-    "synthetic_items",
-    "trace",
-]
+__all__ = ["Crack", "Sample", "Trace", "Wishes", "lines_csv", "make_sample", "trace"]
