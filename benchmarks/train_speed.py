@@ -22,7 +22,7 @@ from cracktool.manifest import read_manifest
 from cracktool.models import model_statistics
 from cracktool.training import Stepped, train
 from cracktool.training.objective import build_objective
-from cracktool.training.state import descend, new_state
+from cracktool.training.state import backward_and_step, new_state
 
 WARM = 2
 
@@ -70,7 +70,7 @@ def bare(config: TrainConfig, steps: int) -> float:
     for _ in range(WARM + steps):
         with choice.autocast():
             value = objective(state.model, x, targets)
-        descend(state, value, share=1.0, step=True, clip_norm=config.clip_norm)
+        backward_and_step(state, value, share=1.0, step=True, clip_norm=config.clip_norm)
         value.item()  # waits for a GPU, as the loop does
         times.append(time.perf_counter())
     return rate(times, config)

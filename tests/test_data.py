@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cracktool.config import Augment, TrainConfig
-from cracktool.data import EpochSampler, Example, Samples, examples, load, training_loader
+from cracktool.data import EpochSampler, Example, Samples, list_examples, read_example, training_loader
 from cracktool.degradation import degrade
 from cracktool.errors import InputError
 from cracktool.images import encode_png, write_mask
@@ -70,7 +70,7 @@ def test_form(items):
 def test_without_changes_a_sample_is_a_cut_out(items):
     image, mask = samples(items)[0, 1]
     top, left = image[1, 0, 0], image[2, 0, 0]  # where the picture says that this pixel comes from
-    whole, truth = load(items[0])
+    whole, truth = read_example(items[0])
     assert torch.equal(image, whole[:, top : top + 64, left : left + 64])
     assert torch.equal(mask, truth[:, top : top + 64, left : left + 64])
 
@@ -254,7 +254,7 @@ def test_each_switch_is_off_at_zero(items):
         assert all(equal(off[key], samples(items)[key]) for key in KEYS[:3])
     for name in ("blur", "noise", "jpeg"):  # a probability that is hardly ever met changes hardly anything
         rare = samples(items, augment=replace(NONE, **{name: 1e-9}))
-        whole, _ = load(items[0])
+        whole, _ = read_example(items[0])
         image, _ = rare[0, 1]
         top, left = image[1, 0, 0], image[2, 0, 0]
         assert torch.equal(image, whole[:, top : top + 64, left : left + 64])
@@ -270,7 +270,7 @@ def test_probabilities_are_met(items):
 
 
 def test_load_without_a_mask_is_free_of_cracks(items):
-    image, mask = load(Example(items[0].image, None))
+    image, mask = read_example(Example(items[0].image, None))
     assert mask.shape == (1, *image.shape[1:])
     assert not mask.any()
     image, mask = samples([Example(items[0].image, None)], crack_crops=1.0, augment=ALL)[0, 1]
@@ -337,7 +337,7 @@ def test_rows_that_teach(items):
         entry(items[2], items[0].image.parent, label="unknown"),
     ]
     assert [row.has_truth for row in rows] == [True, True, False, False, True]
-    found = examples(Manifest(items[0].image.parent, tuple(rows)))
+    found = list_examples(Manifest(items[0].image.parent, tuple(rows)))
     assert found == [items[0], Example(items[1].image, None), items[2]]
 
 
@@ -435,7 +435,7 @@ def test_a_label_is_the_target_and_the_mask_stays_shut(items, tmp_path):
         entry(items[1], items[0].image.parent, label="cracked"),
         entry(items[2], items[0].image.parent, label="unknown"),
     ]
-    found = examples(Manifest(items[0].image.parent, tuple(rows)), "image")
+    found = list_examples(Manifest(items[0].image.parent, tuple(rows)), "image")
     assert found == [Example(items[0].image, None, False), Example(items[1].image, None, True)]
 
 
@@ -477,4 +477,4 @@ def test_a_set_that_was_degraded_is_refused_with_advice(tmp_path):
     item = store(tmp_path, "small", blobs(64, 48))
     write_mask(tmp_path / "sharp.png", blobs(256, 192))
     with pytest.raises(InputError, match=r"192x256 px, its image 48x64.*--set degrade=true"):
-        load(replace(item, mask=tmp_path / "sharp.png"))
+        read_example(replace(item, mask=tmp_path / "sharp.png"))

@@ -11,7 +11,7 @@ from PIL import Image
 from test_training import assert_same, make_data, tensors
 
 from cracktool.config import Augment, TrainConfig, read_recipe, resolve
-from cracktool.data import IGNORED, Example, Samples, examples, load
+from cracktool.data import IGNORED, Example, Samples, list_examples, read_example
 from cracktool.errors import InputError, UsageError, WeightsError
 from cracktool.images import encode_png, read_grey, read_image
 from cracktool.inference import load_predictor
@@ -166,7 +166,7 @@ def test_pseudo_masks_keep_sub_folders_and_stems_and_no_mask_of_the_set_is_named
         "images/two.png": "",
         "../four.png": str(tmp_path / "run" / "four.png"),
     }
-    found = examples(made, "pseudo")
+    found = list_examples(made, "pseudo")
     assert [item.mask and item.mask.parent for item in found][1:] == [None, tmp_path / "run"]
     assert all(item.pseudo and item.cracked is None for item in found)
 
@@ -192,12 +192,12 @@ def item(tmp_path_factory):
 
 
 def test_grey_values_of_a_pseudo_mask_are_three_targets(item):
-    image, mask = load(item)
+    image, mask = read_example(item)
     assert mask.dtype == torch.uint8
     assert torch.equal(mask[0] == 1, image[0] == 255)
     assert torch.equal(mask[0] == IGNORED, image[0] == 128)
     assert torch.equal(mask[0] == 0, image[0] == 0)
-    plain = load(replace(item, pseudo=False))[1]
+    plain = read_example(replace(item, pseudo=False))[1]
     assert torch.equal(plain[0] == 1, image[0] >= 128)
 
 

@@ -6,7 +6,7 @@ was stopped and resumed make no difference.
 
 from __future__ import annotations
 
-from cracktool.data.examples import IGNORED, UNKNOWN, Example, examples, load
+from cracktool.data.examples import IGNORED, UNKNOWN, Example, list_examples, read_example
 from cracktool.data.loading import EpochSampler, Normalise, training_loader
 from cracktool.data.samples import Samples
 
@@ -17,7 +17,7 @@ __all__ = [
     "Example",
     "Normalise",
     "Samples",
-    "examples",
-    "load",
+    "list_examples",
+    "read_example",
     "training_loader",
 ]

@@ -43,7 +43,7 @@ class Example:
     heat: Path | None = None
 
 
-def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
+def list_examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
     """Return the rows that teach.
 
     Args:
@@ -64,7 +64,7 @@ def examples(manifest: Manifest, supervision: str = "pixels") -> list[Example]:
     ]
 
 
-def load(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+def read_example(item: Example) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     """Read a picture (3, H, W) and its mask (1, H, W) of 0 and 1, and `IGNORED` in pseudo-masks.
 
     Raises:

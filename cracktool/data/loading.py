@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from cracktool.config import TrainConfig
-from cracktool.data.examples import Example, examples
+from cracktool.data.examples import Example, list_examples
 from cracktool.data.samples import Key, Samples
-from cracktool.datasets.pairing import list_pictures
+from cracktool.datasets.pairing import photos_in
 from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.manifest import Manifest
+from cracktool.threads import processors
 
 
 class Normalise:
@@ -42,7 +42,7 @@ class Normalise:
 class _Batches(DataLoader[tuple[Tensor, ...]]):
     """Raises here, in the process of the caller, what went wrong with a sample in a worker."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]  # PyTorch: an iterator class of its own
         for batch in super().__iter__():
             if isinstance(batch, CrackError):
                 raise batch
@@ -124,12 +124,13 @@ def training_loader(
         InputError: A data set has nothing to learn from.
         UsageError: A pass is too short for all processes to have a batch.
     """
-    sets = [examples(manifest, config.supervision) for manifest in manifests]
+    sets = [list_examples(manifest, config.supervision) for manifest in manifests]
     for manifest, items in zip(manifests, sets, strict=True):
         if not items:
             lacking = "mask" if config.supervision == "pixels" else "label"
             raise InputError(f"no image with a {lacking} in the train split", path=manifest.folder)
-    unlabelled = [Example(path, None, unlabelled=True) for path in _photos(config.unlabelled)]
+    photos = photos_in(Path(config.unlabelled), remedy="name a folder of photos") if config.unlabelled else []
+    unlabelled = [Example(path, None, unlabelled=True) for path in photos]
     items = [*(item for each in sets for item in each), *unlabelled, *mined]
     sampler = EpochSampler(
         images=len(items),
@@ -159,22 +160,13 @@ def training_loader(
         samples,
         batch_size=config.batch_size,
         sampler=sampler,
-        num_workers=min(8, _processors()) if config.workers < 0 else config.workers,
+        num_workers=min(8, processors()) if config.workers < 0 else config.workers,
         drop_last=len(sampler) >= config.batch_size,
         collate_fn=_collate,
         worker_init_fn=_quiet_worker,
         pin_memory=torch.cuda.is_available(),
     )
     return loader, sampler
-
-
-def _photos(folder: str) -> list[Path]:
-    if not folder:
-        return []
-    photos = list_pictures(Path(folder))
-    if not photos:
-        raise InputError("no photos in this folder", path=folder, remedy="name a folder of photos")
-    return photos
 
 
 def _chances(
@@ -188,11 +180,6 @@ def _chances(
     shares = config.data_weights or [len(items) for items in sets]
     parts = [(items, rest * share / sum(shares)) for items, share in zip(sets, shares, strict=True)]
     return torch.cat([torch.full((len(items),), share / len(items)) for items, share in (*parts, *extra) if items])
-
-
-def _processors() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: what this process may use of them
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _quiet_worker(_: int) -> None:

@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 
 from cracktool.config import Augment
 from cracktool.data.augmentation import build_colour, build_geometry, cut, grain, resize, resize_mask
-from cracktool.data.examples import Example, load
+from cracktool.data.examples import Example, read_example
 from cracktool.degradation import degrade_randomly
 from cracktool.errors import CrackError
 from cracktool.images import read_grey
@@ -71,7 +71,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         index, seed = key
-        image, mask = load(self.items[index])
+        image, mask = read_example(self.items[index])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too, which nothing restores
             image, mask = self._square(index, image, mask)

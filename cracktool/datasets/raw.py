@@ -6,7 +6,6 @@ Opens no file itself and writes nothing.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import Image, Mask
 from cracktool.manifest import Label, Split
+from cracktool.threads import processors
 
 _SMALLEST_TILE = 16
 _SHOWN = 5  # names per warning; the rest is a count
@@ -221,7 +221,7 @@ def thread_count(jobs: int | None) -> int:
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs} jobs", remedy="use 1 or more")
-    return jobs or min(8, os.cpu_count() or 1)
+    return jobs or min(8, processors())
 
 
 def _line(text: str, names: list[str]) -> str:

@@ -24,7 +24,7 @@ from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Sta
 from cracktool.training.mining import Mine
 from cracktool.training.objective import Objective, build_objective
 from cracktool.training.pseudo import PseudoMasks
-from cracktool.training.ranks import Ranks, join_ranks, waiting_gradients
+from cracktool.training.ranks import Ranks, join_ranks, no_sync
 from cracktool.training.run_folder import (
     BEST,
     CONFIG,
@@ -35,7 +35,7 @@ from cracktool.training.run_folder import (
     read_rows,
     save_epoch,
 )
-from cracktool.training.state import descend, follow, learning_rate, new_state, set_learning
+from cracktool.training.state import backward_and_step, learning_rate, new_state, set_trainable, update_ema
 from cracktool.training.teaching import build_teaching
 from cracktool.training.validation import Validation
 from cracktool.weights import Checkpoint
@@ -183,10 +183,11 @@ class _Run:
         steps = math.ceil(batches / config.accumulate)
         self.sampler.epoch = state.epoch
         if self.mine is not None:
-            self.sampler.weights = self.mine.dig(self._checkpoint(), self.choice, self.ranks, self.sampler.weights)
+            weights = self.sampler.weights
+            self.sampler.weights = self.mine.hard_negatives(self._checkpoint(), self.choice, self.ranks, weights)
         # Dropout is alike in a resumed run, and differs between processes.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) * self.ranks.size + self.ranks.rank)
-        set_learning(state.model, config.frozen)
+        set_trainable(state.model, config.frozen)
         objective = build_objective(config, state.epoch)
         for number, (images, *targets) in enumerate(self.loader):
             if state.epoch == number == 0 and self.ranks.first:
@@ -198,13 +199,13 @@ class _Run:
             rate = learning_rate(config, step, steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            with waiting_gradients(self.learner, wait=not last), _explained():
+            with no_sync(self.learner, wait=not last), _explained():
                 with self.choice.autocast():
                     x, targets = self.teach(images, targets, epoch=state.epoch)
                     value = self.learner(objective, x, targets)
-                descend(state, value, share=1 / window, step=last, clip_norm=config.clip_norm)
-            if last and state.average is not None:
-                follow(state.average, state.model, min(config.ema, (1 + step) / (10 + step)))
+                backward_and_step(state, value, share=1 / window, step=last, clip_norm=config.clip_norm)
+            if last and state.ema is not None:
+                update_ema(state.ema, state.model, min(config.ema, (1 + step) / (10 + step)))
             seen = state.epoch * batches + number + 1
             yield Stepped(epoch=state.epoch + 1, batch=seen, loss=value.item(), lr=rate, images=len(images))
         state.epoch += 1
@@ -214,7 +215,7 @@ class _Run:
 
     def _validate(self, losses: list[float], begin: float) -> EpochEnded:
         state = self.state
-        self.ranks.agree(state.validated)
+        self.ranks.broadcast(state.validated)
         scores = self.validation(self._checkpoint()).scores()
         best = self.config.select == "last" or scores.iou > state.best_iou
         if best:

@@ -1,7 +1,7 @@
 """Hard negatives: where the network sees cracks in photos that have none, it learns next.
 
 Each epoch the network is run over the photos; what it finds is kept as a picture beside the run, so that the loader can
-cut there. The pictures follow from the weights alone, so a resumed run digs up the same.
+cut there. The pictures follow from the weights alone, so a resumed run finds the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Mine:
         self.examples = [Example(photo, None, heat=heat) for photo, heat in zip(photos, self._heats, strict=True)]
         self._share = config.mine_share
 
-    def dig(self, checkpoint: Checkpoint, choice: Choice, ranks: Ranks, weights: Tensor | None) -> Tensor:
+    def hard_negatives(self, checkpoint: Checkpoint, choice: Choice, ranks: Ranks, weights: Tensor | None) -> Tensor:
         """Run the network over the photos, and return the chances of all samples: photos fooling it most come most.
 
         Args:
@@ -69,6 +69,4 @@ class Mine:
             found[number] = float(levels.mean()) / 255 + LEAST
         means = {number: mean for part in ranks.gather(found) for number, mean in part.items()}
         chances = torch.tensor([means[number] for number in range(len(self.examples))])
-        digging = weights.clone()
-        digging[-len(chances) :] = self._share * chances / chances.sum()
-        return digging
+        return torch.cat([weights[: -len(chances)], self._share * chances / chances.sum()])

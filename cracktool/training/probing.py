@@ -19,7 +19,7 @@ from cracktool.device import Choice, choose_device
 from cracktool.errors import UsageError
 from cracktool.models import model_statistics
 from cracktool.training.objective import build_objective
-from cracktool.training.state import descend, new_state
+from cracktool.training.state import backward_and_step, new_state
 
 CUDA_LARGEST, CPU_LARGEST = 256, 32
 GAIN = 0.95
@@ -104,7 +104,7 @@ def _steps(config: TrainConfig, choice: Choice, largest: int) -> Iterator[tuple[
         def step(images: Tensor = images, targets: list[Tensor] = targets) -> None:
             with choice.autocast():
                 value = objective(state.model, normalise(images), targets)
-            descend(state, value, share=1.0, step=True, clip_norm=config.clip_norm)
+            backward_and_step(state, value, share=1.0, step=True, clip_norm=config.clip_norm)
             if choice.device.type == "cuda":
                 torch.cuda.synchronize(choice.device)
 

@@ -77,14 +77,14 @@ class Ranks:
         """Return the mean of a number over all processes."""
         return sum(self.gather(value)) / self.size
 
-    def agree(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Give all processes the first one's tensors: the norms' statistics are of each one's own batches."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
 
-def waiting_gradients(learner: nn.Module, *, wait: bool) -> AbstractContextManager[None]:
+def no_sync(learner: nn.Module, *, wait: bool) -> AbstractContextManager[None]:
     """Return a context in which gradients are summed here only, where the step waits for more of them."""
     if wait and isinstance(learner, DistributedDataParallel):
         return learner.no_sync()

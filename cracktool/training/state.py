@@ -32,7 +32,7 @@ class State:
     """
 
     model: PaddedModel
-    average: PaddedModel | None
+    ema: PaddedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     fresh: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class State:
     @property
     def validated(self) -> PaddedModel:
         """The network that is validated and kept: the moving average where there is one."""
-        return self.model if self.average is None else self.average
+        return self.model if self.ema is None else self.ema
 
     def save(self, path: Path) -> None:
         """Write the state in one step."""
         values = {
             "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            "average": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
@@ -69,8 +69,8 @@ class State:
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(values["model"])
-            if self.average is not None:
-                self.average.load_state_dict(values["average"])
+            if self.ema is not None:
+                self.ema.load_state_dict(values["average"])
             self.optimizer.load_state_dict(values["optimizer"])
             if self.scaler.is_enabled() and values["scaler"]:  # the run may have begun where none was needed
                 self.scaler.load_state_dict(values["scaler"])
@@ -101,20 +101,20 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         path = weights_path(config.init)
         tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
         fresh = load_fitting(model, tensors, path=path)
-    set_learning(model, config.frozen)
+    set_trainable(model, config.frozen)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
-    average = None
+    ema = None
     if config.ema:
-        average = copy.deepcopy(model).eval()
+        ema = copy.deepcopy(model).eval()
     if config.compile:
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
-    return State(model, average, build_optimizer(model, config), scaler, fresh)
+    return State(model, ema, build_optimizer(model, config), scaler, fresh)
 
 
-def set_learning(model: nn.Module, frozen: Sequence[str]) -> None:
+def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:
     """Put a network into training, but for the parts that keep their weights, and their norms' statistics.
 
     Args:
@@ -139,7 +139,7 @@ def set_learning(model: nn.Module, frozen: Sequence[str]) -> None:
         parameter.requires_grad_(not name.startswith(still))
 
 
-def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
+def backward_and_step(state: State, value: Tensor, *, share: float, step: bool, clip_norm: float) -> None:
     """Add the gradient of a loss to what was gathered, and take the step down it.
 
     Args:
@@ -166,9 +166,9 @@ def descend(state: State, value: Tensor, *, share: float, step: bool, clip_norm:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Move an average of the weights, and of the norms' statistics, towards a model by the share 1 - decay."""
-    for mean, current in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+    for mean, current in zip(ema.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(current, 1 - decay)
         else:

@@ -5,7 +5,7 @@ Everything happens on the run's device; photos and files are left to the loader.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,8 +19,14 @@ from cracktool.models import Outputs, PaddedModel
 from cracktool.training.state import State
 
 Batch = tuple[Tensor, list[Tensor]]
-Teaching = Callable[..., Batch]
-"""Images uint8 (B, 3, H, W) and targets of the loader, and ``epoch`` -> normalised images and targets on the device."""
+"""Normalised images (B, 3, H, W) and their targets, on the device."""
+
+
+class Teaching(Protocol):
+    """What is done to each batch before the network sees it."""
+
+    def __call__(self, images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
+        """Return the batch of an epoch, counted from 0, of images uint8 (B, 3, H, W) and targets of the loader."""
 
 
 def build_teaching(config: TrainConfig, choice: Choice, state: State, normalise: Normalise) -> Teaching:
@@ -31,17 +37,17 @@ def build_teaching(config: TrainConfig, choice: Choice, state: State, normalise:
         WeightsError: The teacher cannot be had.
     """
 
-    def move(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
+    def plain(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
         return normalise(images), [target.to(choice.device, non_blocking=True) for target in targets]
 
     if config.distil:
-        return _distilling(config, choice, move)
+        return _distilling(config, choice, plain)
     if config.unlabelled:
-        return _self_training(config, state, move)
-    return move
+        return _self_training(config, state, plain)
+    return plain
 
 
-def _distilling(config: TrainConfig, choice: Choice, move: Teaching) -> Teaching:
+def _distilling(config: TrainConfig, choice: Choice, plain: Teaching) -> Teaching:
     teacher = load_network(config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")
     if teacher.card.scale != 1 or config.size % teacher.card.stride:
         raise UsageError(
@@ -52,24 +58,24 @@ def _distilling(config: TrainConfig, choice: Choice, move: Teaching) -> Teaching
 
     def distil(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
         probs = torch.as_tensor(teacher(images.to(teacher.device).permute(0, 2, 3, 1)))
-        x, targets = move(images, targets, epoch=epoch)
+        x, targets = plain(images, targets, epoch=epoch)
         return x, [*targets, probs[:, None].to(choice.device).clone()]  # an inference tensor has no place in a graph
 
     return distil
 
 
-def _self_training(config: TrainConfig, state: State, move: Teaching) -> Teaching:
-    average = state.average
-    assert average is not None  # the settings see to it
+def _self_training(config: TrainConfig, state: State, plain: Teaching) -> Teaching:
+    ema = state.ema
+    assert ema is not None  # the settings see to it
 
     def guess(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
-        x, (mask, *others) = move(images, targets, epoch=epoch)
+        x, (mask, *others) = plain(images, targets, epoch=epoch)
         unknown = mask == UNKNOWN
         if not unknown.any():
             return x, [mask, *others]
         if epoch == 0:  # the average knows nothing yet
             return x, [mask.masked_fill(unknown, IGNORED), *others]
-        guessed = confident_mask(average, x, config.trust)
+        guessed = confident_mask(ema, x, config.trust)
         photos = unknown.flatten(1).any(dim=1)
         return disturbed(x, photos), [torch.where(unknown, guessed, mask), *others]
 

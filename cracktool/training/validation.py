@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cracktool.config import Augment, TrainConfig
-from cracktool.data import Normalise, Samples, examples
+from cracktool.data import Normalise, Samples, list_examples
 from cracktool.degradation import degrade_randomly
 from cracktool.device import Choice
 from cracktool.errors import CrackError, InputError
@@ -115,7 +115,7 @@ class Validation:
             checkpoint.model.eval(),
             Normalise(checkpoint.card.mean, checkpoint.card.std, self.choice.device),
         )
-        items = [item for manifest in self.manifests for item in examples(manifest, "image")]
+        items = [item for manifest in self.manifests for item in list_examples(manifest, "image")]
         still = Augment(hflip=0, vflip=0, quarter_turns=0, brightness=0, contrast=0, saturation=0)
         samples = Samples(items, size=self.config.size, fit="resize", augment=still)
         counts = NO_COUNTS
