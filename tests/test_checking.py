@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cracktool.datasets import alignment
 from cracktool.datasets.alignment import common_offset, darkness, fits_nothing, offset, step_px
 from cracktool.datasets.checking import check
 from cracktool.datasets.findings import KINDS
@@ -199,6 +200,16 @@ def test_an_offset_of_all_masks_is_told_of_the_set(tmp_path):
         write_mask(data / entry.mask, np.roll(read_mask(data / entry.mask), 3, axis=0))
     whole = [finding for finding in found(data, kind="shifted") if finding.image == data.as_posix()]
     assert [finding.detail for finding in whole] == ["all masks: darkest 3 px up of it"]
+
+
+def test_the_offset_of_all_masks_is_in_px_of_the_photos_where_these_are_large(tmp_path, monkeypatch):
+    data = put_set(tmp_path, range(12), ("train",))
+    longest = max(max(entry.height, entry.width) for entry in read_manifest(data).entries)
+    monkeypatch.setattr(alignment, "_SIDE", longest // 2)
+    for entry in read_manifest(data).entries:
+        write_mask(data / entry.mask, np.roll(read_mask(data / entry.mask), 8, axis=0))
+    whole = [finding for finding in found(data, kind="shifted") if finding.image == data.as_posix()]
+    assert [finding.detail for finding in whole] == ["all masks: darkest 8 px up of it"]
 
 
 def test_degraded_sets_and_sets_without_masks_can_be_checked(tmp_path):

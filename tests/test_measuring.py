@@ -157,6 +157,22 @@ def test_a_ring_is_measured_all_around():
     assert np.isnan(crack.tortuosity)
     assert crack.measured_share == 1
     assert crack.px.width.mean == pytest.approx(4, abs=0.15)
+    assert crack.kind is Kind.RING
+
+
+def test_a_loop_at_a_junction_is_part_of_the_main_way():
+    ring, stem = arc(40, 360) + 64, np.stack([np.linspace(104, 124, 21), np.full(21, 64.0)], axis=1)
+    crack = one(None, draw(ring, 4.0, SHAPE)[1] | draw(stem, 4.0, SHAPE)[1])
+    assert (crack.loops, crack.junctions) == (1, 1)
+    assert crack.px.main_length == pytest.approx(20 + np.pi * 40, rel=0.05)
+    assert crack.tortuosity == pytest.approx((20 + np.pi * 40) / 100, rel=0.05)
+    assert crack.px.mask_width.max < 7, "near the junction a perpendicular meets the other branch"
+
+
+def test_a_crack_whose_pieces_have_no_direction_in_common_goes_from_end_to_end():
+    crack = one(None, draw(turned(arc(40, 180), 90, CENTRE), 3.0, SHAPE)[1])
+    assert crack.agreement < 0.1
+    assert crack.kind is Kind.LONGITUDINAL
 
 
 def test_the_widest_place_is_found():
@@ -176,7 +192,8 @@ def test_the_widest_place_is_found():
         ([3, 3, 9, 3, 3.5, 3, 3.2], 3.5, 3, True),  # no single reading decides
         ([3, 8, 9, 8.5, 3], 8.5, 2, True),
         ([3, 9, np.nan, 3, 3], 9, 1, False),  # nowhere three in a row
-        ([3, 4, 3, np.nan, 9], 3, 1, True),
+        ([3, 3.5, 4, np.nan, 3, np.nan, 9], 3.5, 1, True),
+        ([3, 4, 3, np.nan, 9], 9, 4, False),  # three in a row only where it is narrow
     ],
 )
 def test_the_largest_width_is_borne_out_by_three_in_a_row(read, largest, at, borne_out):

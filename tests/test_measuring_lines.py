@@ -11,7 +11,7 @@ from cracktool.measuring.graph import trace_graphs
 from cracktool.measuring.instances import Ends, Kind, facing_ends, group_parts, main_way, name_kind
 from cracktool.measuring.polylines import length, orientation, resample, smooth, tangents
 from cracktool.measuring.skeleton import thin
-from cracktool.measuring.thinning import thin_pixels
+from cracktool.thinning import thin_pixels
 
 
 def scribble(seed, shape=(300, 420), count=12, thickness=7):
@@ -294,7 +294,8 @@ def test_the_main_way_is_the_longest():
     assert main_way([(0, 1, 9.0), (0, 1, 4.0)])[0] == 4  # of two ways between two nodes the shorter one
 
 
-NAMED = {"length": 100.0, "main_length": 100.0, "width": 3.0, "junctions": 0, "loops": 0, "angle": 90, "reference": 90}
+NAMED = {"length": 100.0, "main_length": 100.0, "width": 3.0, "junctions": 0, "loops": 0, "ring": False, "angle": 90,
+         "reference": 90}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,8 @@ NAMED = {"length": 100.0, "main_length": 100.0, "width": 3.0, "junctions": 0, "l
         ({"loops": 1, "junctions": 1}, Kind.LONGITUDINAL),
         ({"width": 51.0}, Kind.PATCH),
         ({"angle": float("nan")}, Kind.PATCH),
+        ({"loops": 1, "ring": True, "angle": float("nan")}, Kind.RING),
+        ({"loops": 1, "ring": True, "width": 51.0}, Kind.PATCH),
     ],
 )
 def test_types_follow_their_rules(changes, kind):

@@ -41,6 +41,7 @@ class _Look:
     findings: tuple[Finding, ...]
     seen: Seen | None = None
     dark: Darkness | None = None
+    step: float = 1.0
     thumbnail: bytes = b""
 
 
@@ -114,6 +115,7 @@ def _look(image: CheckedImage, *, thumbnails: bool) -> _Look:
             marks=find_marks(shrunk(photo)),
         ),
         dark=dark,
+        step=step_px(photo),
         thumbnail=_thumbnail(photo, mask) if thumbnails else b"",
     )
 
@@ -161,14 +163,16 @@ def _advice(move: tuple[int, int], step: float) -> str:
 
 
 def _moved_sets(images: Sequence[CheckedImage], looks: Sequence[_Look]) -> Iterator[Finding]:
-    maps: defaultdict[Path, list[Darkness]] = defaultdict(list)
+    maps: defaultdict[Path, defaultdict[float, list[Darkness]]] = defaultdict(lambda: defaultdict(list))
     for image, look in zip(images, looks, strict=True):
         if look.dark is not None:
-            maps[image.folder].append(look.dark)
-    for folder, found in maps.items():
-        move = common_offset(found)
-        if move:
-            yield Finding(kind="shifted", image=folder.as_posix(), detail=f"all masks: {_advice(move, 1)}")
+            maps[image.folder][look.step].append(look.dark)
+    for folder, by_step in maps.items():
+        for step, found in by_step.items():  # maps of photos of other sizes have steps of other lengths
+            move = common_offset(found)
+            if move:
+                which = "all masks" if len(by_step) == 1 else f"{len(found)} of the masks"
+                yield Finding(kind="shifted", image=folder.as_posix(), detail=f"{which}: {_advice(move, step)}")
 
 
 def _thumbnail(photo: Image, mask: Mask | None) -> bytes:

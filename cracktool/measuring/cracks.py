@@ -25,8 +25,8 @@ class WidthSummary:
         median: Median.
         p95: 95th percentile.
         max: Largest that is borne out: the middle one of three that follow each other along a line, so that no single
-            reading decides. Where no three in a row were measured, the largest of all.
-        borne_out: Whether three in a row were measured somewhere.
+            reading decides. Where that is less than the median, the largest of all.
+        borne_out: Whether three in a row bear it out.
         max_at: (y, x) in px of the photo where that is.
         mean_low: Lower end of the 95 % interval of the mean. Depth and blur are assumed alike along a crack, so errors
             do not average out: the interval is as wide as that of a typical point.

@@ -22,14 +22,17 @@ class Kind(StrEnum):
 
     Attributes:
         PATCH: Shorter than twice its width: a spot, or a mask that is one blob; it has no direction.
+        RING: One closed way without ends, as around a manhole.
         NETWORK: Two or more independent loops: alligator, block or map cracking.
         BRANCHED: A junction, and less than 80 % of the length on the main way.
-        LONGITUDINAL: Its mean direction is within 20 degrees of the reference (AASHTO R 85).
+        LONGITUDINAL: Its mean direction, or that from end to end where its pieces have none in common, is within 20
+            degrees of the reference (AASHTO R 85).
         TRANSVERSE: Within 20 degrees of the perpendicular to the reference.
         DIAGONAL: Any other.
     """
 
     PATCH = "patch"
+    RING = "ring"
     NETWORK = "network"
     BRANCHED = "branched"
     LONGITUDINAL = "longitudinal"
@@ -44,7 +47,15 @@ _ROUND = 2.0  # times its width: a shorter crack has no direction
 
 
 def name_kind(
-    *, length: float, main_length: float, width: float, junctions: int, loops: int, angle: float, reference: float
+    *,
+    length: float,
+    main_length: float,
+    width: float,
+    junctions: int,
+    loops: int,
+    ring: bool,
+    angle: float,
+    reference: float,
 ) -> Kind:
     """Return the type of a crack by the rules of `Kind`.
 
@@ -54,11 +65,14 @@ def name_kind(
         width: Mean width of the mask, px.
         junctions: Points where three or more branches meet.
         loops: Independent closed ways.
-        angle: Mean direction, degrees as in `polylines.orientation`.
+        ring: Whether it is one closed way.
+        angle: Direction, degrees as in `polylines.orientation`.
         reference: Direction of the road or wall, same convention: 90 for upright in the picture.
     """
-    if length < _ROUND * width or not np.isfinite(angle):
+    if length < _ROUND * width or not (ring or np.isfinite(angle)):
         return Kind.PATCH
+    if ring:
+        return Kind.RING
     if loops >= 2:
         return Kind.NETWORK
     if junctions and main_length < _MAIN_SHARE * length:

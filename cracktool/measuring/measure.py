@@ -5,7 +5,7 @@ The one entry of this package; writes no files and knows no networks.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from cracktool.measuring.sizes import in_mm, polygon_area, size_px
 from cracktool.measuring.widths import Verdict, measure_widths
 
 _TIP_REACH = 1.5  # px from a tip within which half of what a profile averages lies beyond the crack
+_AGREED = 0.1  # of the pieces' directions: below it their mean says nothing, and that from end to end is taken
 _JUNCTION_REACH = 1.2  # half widths from a junction within which a perpendicular meets another branch
 
 
@@ -118,7 +119,8 @@ def _measure_lines(photo: Image | None, mask: Mask, lines: list[Line]) -> list[C
     points = np.concatenate([line.points for line in lines])
     normals = np.concatenate([tangents(line.points)[:, ::-1] * [1, -1] for line in lines])
     half_width = np.concatenate([line.half_width for line in lines])
-    unsuited = np.concatenate([_unsuited(line) for line in lines])
+    meeting = Counter(node for line in lines for node in line.nodes)
+    unsuited = np.concatenate([_unsuited(line, alone=meeting[line.nodes[0]] == 2) for line in lines])
     group = np.repeat([line.part for line in lines], [len(line.points) for line in lines]).astype(np.int64)
     widths = measure_widths(photo, mask, points, normals, half_width, unsuited, group)
     middle = np.where(unsuited == Verdict.MEASURED, widths.offset, 0)  # at a junction it is that of two branches
@@ -134,12 +136,17 @@ def _measure_lines(photo: Image | None, mask: Mask, lines: list[Line]) -> list[C
     return result
 
 
-def _unsuited(line: Line) -> npt.NDArray[np.uint8]:
-    """Return the verdict on points where nothing lies square to the line: near junctions and at tips."""
+def _unsuited(line: Line, *, alone: bool) -> npt.NDArray[np.uint8]:
+    """Return the verdict on points where nothing lies square to the line: near junctions and at tips.
+
+    Args:
+        line: A branch.
+        alone: Whether a branch that ends where it begins meets no other there.
+    """
     count = len(line.points)
     distance = np.arange(count) * length(line.points) / (count - 1)
     verdict = np.full(count, Verdict.MEASURED, np.uint8)
-    if line.nodes[0] == line.nodes[1]:
+    if line.nodes[0] == line.nodes[1] and alone:
         return verdict
     for free, away, root in ((line.free[0], distance, 0), (line.free[1], distance[::-1], -1)):
         if free:
@@ -205,11 +212,18 @@ def _describe(
     reference: float,
 ) -> Crack:
     lengths = [length(line.points) for line in lines]
-    edges = [(*line.nodes, each) for line, each in zip(lines, lengths, strict=True)]
-    edges += [(one, two, length(points)) for one, two, points in gaps]
-    main_length, first, last = main_way(edges)
+    edges = [(one, two, length(points)) for one, two, points in gaps]
     place = {line.nodes[side]: line.points[-side] for line in lines for side in (0, 1)}
-    chord = float(np.hypot(*(place[first] - place[last])))
+    for below, (line, along) in enumerate(zip(lines, lengths, strict=True), 1):
+        one, two = line.nodes
+        if one == two and len(lines) > 1:  # a loop at a junction: its far end is its middle
+            place[-below] = line.points[len(line.points) // 2]
+            edges += [(one, -below, along / 2)] * 2
+        else:
+            edges.append((one, two, along))
+    main_length, first, last = main_way(edges)
+    ends = np.stack([place[first], place[last]])
+    chord = length(ends)
     ring = first == last
     main_length = max(lengths) if ring else main_length
     degree = np.unique([line.nodes for line in lines], return_counts=True)[1]
@@ -222,7 +236,8 @@ def _describe(
         width=px.mask_width.mean,
         junctions=junctions,
         loops=loops,
-        angle=angle,
+        ring=ring,
+        angle=angle if agreement >= _AGREED else orientation([ends])[0],
         reference=reference,
     )
     return Crack(

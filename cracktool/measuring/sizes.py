@@ -67,15 +67,16 @@ def _steady(width: npt.NDArray[np.floating[Any]]) -> Floats:
 
 
 def _summary(width: Floats, log_std: Floats, points: Floats, steady: Floats) -> WidthSummary:
-    borne_out = bool(np.isfinite(steady).any())
-    highest = np.where(np.isfinite(steady), steady, 0) if borne_out else width
-    most = int(highest.argmax())
-    largest = float(highest[most])
     mean = float(width.mean())
-    typical = float((width * log_std).mean()) / max(mean, 1e-9)
-    spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
     # np.median and np.percentile take ten times as long, and cracks are many.
     median, p95 = np.interp([0.5 * (len(width) - 1), 0.95 * (len(width) - 1)], np.arange(len(width)), np.sort(width))
+    highest = np.where(np.isfinite(steady), steady, 0)
+    borne_out = bool(highest.max() >= (1 - 1e-9) * median)  # or those three lie where the crack is narrow
+    highest = highest if borne_out else width
+    most = int(highest.argmax())
+    largest = float(highest[most])
+    typical = float((width * log_std).mean()) / max(mean, 1e-9)
+    spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
     return WidthSummary(
         mean=mean,
         median=float(median),
