@@ -36,8 +36,8 @@ from cracktool.metrics import (
     reliability,
     scores_of,
 )
-from cracktool.metrics.matching import thinned
 from cracktool.metrics.surfaces import border
+from cracktool.thinning import thin_pixels
 
 QUICK = settings(deadline=None, max_examples=40)
 SHAPE = (9, 11)
@@ -218,8 +218,8 @@ def test_thinning_is_that_of_scikit_image():
         height, width = random.integers(1, 60, 2)
         noise = cv2.GaussianBlur(random.random((height, width)), (0, 0), random.uniform(0.1, 4))
         mask = noise > np.quantile(noise, random.uniform(0.1, 0.95))
-        np.testing.assert_array_equal(thinned(mask), thin(mask))
-    assert thinned(np.zeros((0, 3), bool)).shape == (0, 3)
+        np.testing.assert_array_equal(thin_pixels(mask), thin(mask))
+    assert thin_pixels(np.zeros((0, 3), bool)).shape == (0, 3)
 
 
 def test_what_is_measured_adds_up():

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from cracktool.errors import InputError, UsageError
+from cracktool.georeference import read_georeference
 from cracktool.measuring import agree_on, given_scale, scale_from_aruco, scale_from_exif, scale_from_geotiff
-from cracktool.measuring.georeference import read_georeference
 
 ONE = np.array([[10.0, 20.0]])
 

@@ -377,7 +377,7 @@ def test_a_raster_that_breaks_off_fails_alone(tmp_path):
     assert kinds[kinds.index("Broken") + 1 :] == ["Opened", "Band", "Finished"]
 
 
-def test_a_torn_raster_leaves_no_file(rasterio, tmp_path):
+def test_a_torn_raster_leaves_no_file(rasterio, tmp_path, capfd):
     path = ortho(rasterio, tmp_path / "a.tif", picture(600, 300), compress="deflate", blockysize=16, tiled=False)
     PillowImage.fromarray(picture()).save(tmp_path / "b.png")
     data = path.read_bytes()
@@ -387,6 +387,7 @@ def test_a_torn_raster_leaves_no_file(rasterio, tmp_path):
     failed, done = run([path, tmp_path / "b.png"], tmp_path / "out")
     assert isinstance(failed, Failed)
     assert isinstance(done, Done)
+    assert capfd.readouterr().err == ""  # GDAL says nothing beside the failure
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == [
         "b.png",
         "crack-failures.jsonl",

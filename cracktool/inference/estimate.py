@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cracktool.georeference import ENDINGS
 from cracktool.inference.engine import Predictor
 from cracktool.inference.folder import Planned
-from cracktool.inference.rasters import ENDINGS
 
 _DECODED_TWICE = 2  # OpenCV holds a photo twice for a moment while it decodes
 _FLOAT, _RGB = 4, 3  # bytes

@@ -1,29 +1,24 @@
 """GeoTIFF, COG, BigTIFF and JP2 by rows: read without ever holding the photo, written tiled with their georeference.
 
-The home of rasterio; knows nothing about networks.
+Pixels by rasterio, in files that `cracktool.georeference` opens; knows nothing about networks.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
-import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.containers import AGAIN
+from cracktool.errors import InputError, OutputError
+from cracktool.georeference import ENDINGS, has_rasterio, open_raster
 from cracktool.images import Image, Mask
 
-ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
 _BLOCK = 512
-_CACHE_BYTES = 64 * 2**20  # a row of blocks of 512 px, 32,000 px wide; GDAL's default is 5 % of the machine's memory
 _WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
-_AGAIN = "copy it again from its origin"
 
 
 class Raster(Protocol):
@@ -48,21 +43,12 @@ class Raster(Protocol):
         ...
 
 
-def has_rasterio() -> bool:
-    """Return whether the extra for georeferenced photos is installed."""
-    try:
-        import rasterio  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def is_raster(path: Path) -> tuple[bool, bool]:
     """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster."""
     if path.suffix.lower() not in ENDINGS or not path.is_file() or not has_rasterio():
         return False, False
     try:
-        with _opened(path) as dataset:
+        with open_raster(path) as dataset:
             georeferenced = dataset.crs is not None or not dataset.transform.is_identity
             large = dataset.width * dataset.height > _WIDE_PIXELS and dataset.driver != "JP2OpenJPEG"
             return georeferenced or large, georeferenced
@@ -90,7 +76,7 @@ class GeoRaster:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()  # a GDAL dataset belongs to one thread at a time
-        self._dataset = _opened(path)
+        self._dataset = open_raster(path)
         kinds = set(self._dataset.dtypes)
         if not kinds <= {"uint8", "uint16"}:
             advice = "make 8 bits of it: gdal_translate -ot Byte -scale"
@@ -98,7 +84,7 @@ class GeoRaster:
         self.height: int = self._dataset.height
         self.width: int = self._dataset.width
         self._bands, self._palette = _colours(self._dataset)
-        self._always_valid = all(flags == [_ALL_VALID] for flags in _flag_names(self._dataset))
+        self._always_valid = _always_valid(self._dataset)
 
     def read(self, top: int, bottom: int) -> tuple[Image, Mask | None]:
         """Return rows and where they show something; see `Raster`."""
@@ -111,7 +97,7 @@ class GeoRaster:
                 values = self._dataset.read(self._bands, window=window)  # (bands, rows, width)
                 valid = None if self._always_valid else self._dataset.dataset_mask(window=window) > 0
         except (RasterioError, OSError) as error:
-            raise InputError(f"rows {top} to {bottom} cannot be read", path=self._path, remedy=_AGAIN) from error
+            raise InputError(f"rows {top} to {bottom} cannot be read", path=self._path, remedy=AGAIN) from error
         return self._rgb(values), valid
 
     def profile(self, scale: int) -> dict[str, Any]:
@@ -217,31 +203,6 @@ def _shown(rows: npt.NDArray[np.uint8], valid: Mask | None) -> Mask:
     return np.ones(rows.shape, bool) if valid is None else valid
 
 
-def _opened(path: Path) -> Any:
-    try:
-        import rasterio
-    except ImportError as error:
-        reason = "georeferenced photos need rasterio, which is not installed"
-        raise UsageError(reason, path=path, remedy="pip install 'cracktool[geo]'") from error
-    _limit_cache()
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what GDAL says comes as an exception too
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # many a photo is none
-            return rasterio.open(path)
-    except (rasterio.errors.RasterioError, OSError) as error:
-        raise InputError("not a raster that GDAL can read", path=path, remedy=_AGAIN) from error
-
-
-@cache
-def _limit_cache() -> None:
-    # For all of the process and once: rasterio.Env would put it back as soon as any thread leaves one.
-    from rasterio.env import set_gdal_config
-
-    if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
-
-
 def _colours(dataset: Any) -> tuple[list[int], Image | None]:
     """Return the bands that make the picture, and the RGB of each value (256, 3) where it has a palette."""
     from rasterio.enums import ColorInterp
@@ -253,11 +214,11 @@ def _colours(dataset: Any) -> tuple[list[int], Image | None]:
     return colours[:3] if len(colours) >= 3 else colours[:1] or [1], None
 
 
-_ALL_VALID = "all_valid"
+def _always_valid(dataset: Any) -> bool:
+    """Return whether no pixel of any band can be without a value."""
+    from rasterio.enums import MaskFlags
 
-
-def _flag_names(dataset: Any) -> list[list[str]]:
-    return [[flag.name for flag in flags] for flags in dataset.mask_flag_enums]
+    return all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
-from cracktool.inference.rasters import has_rasterio
+from cracktool.georeference import has_rasterio
 from cracktool.inspection import drawings, labelling, maps, report, tables
 from cracktool.inspection.ledger import Ledger
 from cracktool.inspection.records import PhotoRecord, read_record

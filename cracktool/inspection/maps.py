@@ -15,9 +15,9 @@ from pathlib import Path
 
 from cracktool.errors import OutputError
 from cracktool.files import open_atomic
+from cracktool.georeference import GeoReference
 from cracktool.inspection.records import CrackRecord, PhotoRecord
-from cracktool.inspection.schema import CRACKS, PHOTOS, Column, Row, columns
-from cracktool.measuring.georeference import GeoReference
+from cracktool.inspection.schema import CRACKS, PHOTOS, Column, Row
 
 Line = list[tuple[float, float]]
 
@@ -166,9 +166,9 @@ def _write_layer(database: sqlite3.Connection, layer: Layer, system: int) -> Non
         "INSERT OR IGNORE INTO gpkg_spatial_ref_sys VALUES (?, ?, ?, ?, ?, '')",
         (f"{owner} {system}", system, owner, system, geo.wkt),
     )
-    names = columns(layer.table, scaled=True)
+    names = [column.name for column in layer.table]
     kind = "POINT" if layer.points else "MULTILINESTRING"
-    fields = "".join(f', "{name}" {_kind(name)}' for name in names)
+    fields = "".join(f', "{column.name}" {column.kind}' for column in layer.table)
     database.execute(f'CREATE TABLE "{layer.name}" (fid INTEGER PRIMARY KEY AUTOINCREMENT, geom {kind}{fields})')
     boxes = []
     values = ", ".join("?" * (len(names) + 1))
@@ -193,14 +193,6 @@ def _write_layer(database: sqlite3.Connection, layer: Layer, system: int) -> Non
 def _value(value: object) -> object:
     """Return a value as SQLite takes it: names of files that are no UTF-8 lose the bytes that are none."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _kind(name: str) -> str:
-    texts = {"photo", "id", "type", "mask", "notes", "taken"}
-    whole = {"crack", "cracks", "specks", "width_points", "branches", "junctions", "loops", "width_max_crack"}
-    if name in texts or name.startswith(("severity", "scale_source")):
-        return "TEXT"
-    return "INTEGER" if name in whole else "DOUBLE"
 
 
 def _blob(lines: list[Line], system: int, *, points: bool) -> bytes:

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from cracktool.errors import InputError
 from cracktool.files import replace_file
+from cracktool.georeference import GeoReference
 from cracktool.inspection.positions import Position
 from cracktool.inspection.schema import CRACKS, PHOTOS, SCHEMA, Row, columns
 from cracktool.measuring import Crack, CrackLine, Measurements, Scale, Size
-from cracktool.measuring.georeference import GeoReference
 from cracktool.measuring.scale import scale_across
 
 Numbers = list[float | None]
@@ -235,7 +235,7 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
         "width_points": crack.px.width.points if crack.px.width else 0,
         "measured_share": _rounded(crack.measured_share),
         "tortuosity": _rounded_or_none(crack.tortuosity, 4),
-        "angle_deg": _rounded_or_none(crack.angle, 1),
+        "angle_deg": round(crack.angle, 1) % 180 if np.isfinite(crack.angle) else None,  # 180 is 0
         "agreement": _rounded(crack.agreement),
         "branches": len(crack.lines),
         "junctions": crack.junctions,

@@ -6,9 +6,7 @@ Finds the pairs, measures, remembers; tables and pages are made from the records
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ import numpy as np
 from cracktool import __version__
 from cracktool.errors import CrackError, InputError, OutputError
 from cracktool.files import is_by_product
+from cracktool.georeference import ENDINGS, GeoReference, read_georeference
 from cracktool.images import EXTENSIONS, Image, Mask
 from cracktool.inference.folder import Skipped
 from cracktool.inference.inputs import Task, Unusable, plan_tasks
@@ -30,7 +29,7 @@ from cracktool.inspection.records import PhotoRecord, make_record, read_record, 
 from cracktool.inspection.schema import SCHEMA, Row
 from cracktool.inspection.settings import InspectionOptions, find_scale
 from cracktool.measuring import Measurements, Scale, measure
-from cracktool.measuring.georeference import ENDINGS, GeoReference, read_georeference
+from cracktool.threads import in_order
 
 T = TypeVar("T")
 
@@ -159,20 +158,11 @@ def inspect_photos(
         >>> for result, done in inspect_photos(infer_folder(predictor, ["photos"], out), pairs, InspectionOptions()):
         ...     print(done)
     """
-    waiting: deque[tuple[T, Future[Inspected | CrackError | None]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(_try, pair(item), options, overwrite)))
-                while waiting and (waiting[0][1].done() or len(waiting) > _WAITING):
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+
+    def measured(work: tuple[T, Pair | CrackError | None]) -> tuple[T, Inspected | CrackError | None]:
+        return work[0], _try(work[1], options, overwrite)
+
+    yield from in_order(measured, ((item, pair(item)) for item in items), threads=workers, waiting=_WAITING)
 
 
 def _try(pair: Pair | CrackError | None, options: InspectionOptions, overwrite: bool) -> Inspected | CrackError | None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.georeference import ENDINGS
 from cracktool.images import Image
 from cracktool.measuring import (
     Scale,
@@ -24,7 +25,6 @@ from cracktool.measuring import (
     scale_from_exif,
     scale_from_geotiff,
 )
-from cracktool.measuring.georeference import ENDINGS
 from cracktool.measuring.measure import check_lengths
 
 _UNITS = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0}

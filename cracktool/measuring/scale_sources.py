@@ -13,9 +13,9 @@ import numpy as np
 from PIL import ExifTags
 
 from cracktool.errors import InputError, UsageError
+from cracktool.georeference import read_georeference
 from cracktool.images import Image, read_exif
 from cracktool.measuring.components import Floats
-from cracktool.measuring.georeference import read_georeference
 from cracktool.measuring.scale import Scale
 
 _DICTIONARIES = ("4X4_250", "5X5_250", "6X6_250", "7X7_250", "ARUCO_ORIGINAL", "APRILTAG_36h11")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cracktool.images import Mask
 from cracktool.measuring.components import Components, Floats, Ints
-from cracktool.measuring.thinning import thin_pixels
+from cracktool.thinning import thin_pixels
 
 _TILE = 1024
 _HALO = 128  # px; thinning moves news by at most two px a round, and a half width of 48 takes about 48 rounds

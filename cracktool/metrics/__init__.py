@@ -24,7 +24,6 @@ from cracktool.metrics.matching import (
     line_iou,
     line_matches,
     one_to_one_matches,
-    thinned,
     tolerance_matches,
 )
 from cracktool.metrics.measured import TOLERANCES, Measured, MeasuredImage, Score, measure, scores_of
@@ -72,7 +71,6 @@ __all__ = [
     "quantise",
     "reliability",
     "scores_of",
-    "thinned",
     "threshold_level",
     "tolerance_matches",
 ]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cracktool.errors import UsageError
 from cracktool.images import Mask
 from cracktool.metrics.counts import check_shapes, ratio
+from cracktool.thinning import thin_pixels
 
 Places = npt.NDArray[np.integer]
 
@@ -124,7 +125,7 @@ def line_matches(predicted: Mask, truth: Mask, *, radius: int = 4) -> Matches:
     Source: Benz & Rodehorst 2024 (OmniCrack30k, CVPR workshops), ``evaluation.py``, with a radius of 4 px.
     """
     check_shapes(predicted, truth)
-    return tolerance_matches(thinned(predicted), thinned(truth), radius)
+    return tolerance_matches(thin_pixels(predicted), thin_pixels(truth), radius)
 
 
 def line_iou(lines: Matches) -> float:
@@ -184,46 +185,6 @@ def centre_line(mask: Mask) -> Mask:
     from skimage.morphology import skeletonize  # 0.3 s, and inference needs this package for its thresholds alone
 
     return _in_window(mask, skeletonize)
-
-
-def thinned(mask: Mask) -> Mask:
-    """Return the centre line of a mask by thinning (Guo and Hall 1989), the pixels of `skimage.morphology.thin`.
-
-    The line of OmniCrack30k and BSDS. Only crack pixels are looked at: large photos with little crack cost little.
-    """
-    height, width = mask.shape
-    flat = np.zeros((height + 2) * (width + 2), bool)  # a rim of background, so that each pixel has its neighbours
-    flat.reshape(height + 2, width + 2)[1:-1, 1:-1] = mask
-    around = np.array([dy * (width + 2) + dx for dy, dx in _NEIGHBOURS])
-    line = np.flatnonzero(flat)
-    while True:
-        before = len(line)
-        for removable in _REMOVABLE:
-            code = np.zeros(len(line), np.uint8)
-            for bit, step in enumerate(around):
-                code |= flat[line + step].view(np.uint8) << bit
-            gone = removable[code]
-            flat[line[gone]] = False
-            line = line[~gone]
-        if len(line) == before:
-            return np.ascontiguousarray(flat.reshape(height + 2, width + 2)[1:-1, 1:-1])
-
-
-_NEIGHBOURS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
-"""(dy, dx) of x1 to x8 of Guo and Hall, counter-clockwise from the right; x1 is bit 0 of a code."""
-
-
-def _removable(second: bool) -> npt.NDArray[np.bool_]:
-    """Return which codes of neighbours let a pixel go in the first or the second half of a pass, bool (256,)."""
-    x = [(np.arange(256) >> bit & 1).astype(bool) for bit in range(8)]
-    crossings = sum((~x[n] & (x[n + 1] | x[(n + 2) % 8])).astype(int) for n in (0, 2, 4, 6))
-    pairs = [sum((x[n + shift] | x[(n + 1 + shift) % 8]).astype(int) for n in (0, 2, 4, 6)) for shift in (0, 1)]
-    few = np.minimum(*pairs)
-    one, two, three, eight = (x[n] for n in ((4, 5, 6, 3) if second else (0, 1, 2, 7)))
-    return np.asarray((crossings == 1) & (few >= 2) & (few <= 3) & ~((two | three | ~eight) & one))
-
-
-_REMOVABLE = (_removable(second=False), _removable(second=True))
 
 
 def _in_window(mask: Mask, function: Callable[[Mask], Mask]) -> Mask:

@@ -22,11 +22,11 @@ from cracktool.metrics.matching import (
     centreline_matches,
     line_iou,
     one_to_one_matches,
-    thinned,
     tolerance_matches,
 )
 from cracktool.metrics.surfaces import BorderDistances, normalised_surface_dice
 from cracktool.metrics.topology import betti_error
+from cracktool.thinning import thin_pixels
 
 TOLERANCES = (1.0, 2.0, 5.0)
 """Radii of the tolerant scores, px."""
@@ -116,7 +116,7 @@ def measure(levels: Levels, truth: Mask, *, level: int, tolerances: Sequence[flo
     """
     histogram = Histogram.of(levels, truth)
     mask = levels >= level
-    lines, true_lines = thinned(mask), thinned(truth)
+    lines, true_lines = thin_pixels(mask), thin_pixels(truth)
     borders = BorderDistances.of(mask, truth)
     betti = betti_error(mask, truth)
     measured = Measured(

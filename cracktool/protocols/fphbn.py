@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cracktool.images import Mask
-from cracktool.metrics import Histogram, Levels, one_to_one_matches, thinned
+from cracktool.metrics import Histogram, Levels, one_to_one_matches
 from cracktool.metrics.counts import check_shapes
 from cracktool.protocols.protocol import Protocol
 from cracktool.protocols.ridges import ridges
 from cracktool.protocols.sweep import PERCENTS, Ints, Rates, Sweep, levels_from
+from cracktool.thinning import thin_pixels
 
 _THRESHOLDS = np.linspace(0.0001, 0.9999, 99)
 _AIU_LEVELS = levels_from(PERCENTS)
@@ -40,10 +41,12 @@ def measure(levels: Levels, truth: Mask) -> Pairs:
     """Match one image at each threshold; thresholds with the same ridges are matched once."""
     check_shapes(levels, truth)
     crest = ridges(levels.astype(np.float32) / np.float32(255)).astype(np.float64)
-    true = thinned(truth)
+    true = thin_pixels(truth)
     sizes = [int(np.count_nonzero(crest >= threshold)) for threshold in _THRESHOLDS]
     _, first, again = np.unique(sizes, return_index=True, return_inverse=True)  # the masks are nested
-    lines = [one_to_one_matches(thinned(crest >= threshold), true, share=0.0075) for threshold in _THRESHOLDS[first]]
+    lines = [
+        one_to_one_matches(thin_pixels(crest >= threshold), true, share=0.0075) for threshold in _THRESHOLDS[first]
+    ]
     sweep = Sweep.of(Histogram.of(levels, truth), _AIU_LEVELS)
     return Pairs(
         matched=np.array([each.found for each in lines])[again],

@@ -20,7 +20,8 @@ def thin_pixels(mask: Mask) -> Mask:
     Pixels go that join nothing and end nothing, from two sides in turn: Guo and Hall 1989, Parallel thinning with
     two-subiteration algorithms (CACM 32), algorithm A1. A pixel's code, a bit for each of its eight neighbours, says
     whether it may go; after the first look only neighbours of those that went are looked at, so the time goes with the
-    crack and not with the picture. `skimage.morphology.skeletonize` takes up to five times as long and 0.5 s to import.
+    crack and not with the picture. `thin` of skimage.morphology gives the same pixels, its `skeletonize` takes up to
+    five times as long, both 0.5 s to import. OmniCrack30k and BSDS score these lines.
 
     Args:
         mask: bool (H, W); outside of it is background.
@@ -32,26 +33,28 @@ def thin_pixels(mask: Mask) -> Mask:
         >>> thin_pixels(np.ones((3, 9), bool)).sum(axis=0).tolist()
         [0, 1, 1, 1, 1, 1, 1, 1, 0]
     """
-    framed = np.pad(mask, 1).astype(np.uint8)
+    height, width = mask.shape
+    framed = np.zeros((height + 2, width + 2), np.uint8)
+    framed[1:-1, 1:-1] = mask
     pixels = framed.ravel()
-    to_neighbour = np.array([dy * framed.shape[1] + dx for dy, dx in _AROUND])
+    to_neighbour = np.array([dy * (width + 2) + dx for dy, dx in _AROUND])
     place = np.empty(pixels.shape, np.int32)
     chosen = before = np.flatnonzero(framed != cv2.erode(framed, np.ones((3, 3), np.uint8)))
     turn, still = 0, 0
     while still < 2:
-        around = chosen[:, None] + to_neighbour
-        code = np.packbits(pixels.take(around), axis=1, bitorder="little").ravel()
-        goes = _MAY_GO[turn].take(code)
-        gone = chosen.compress(goes)
+        code = np.zeros(len(chosen), np.uint8)
+        for bit, step in enumerate(to_neighbour):
+            code |= pixels[chosen + step] << bit
+        gone = chosen[_MAY_GO[turn][code]]
         pixels[gone] = 0
         turn, still = 1 - turn, 0 if len(gone) else still + 1
         # Whose neighbours have just gone, and who has met only one of the two sides since then: each once.
-        near = around.compress(goes, axis=0).ravel()
-        both = np.concatenate([near, before])
-        both = both.compress(pixels.take(both))
+        near = (gone + to_neighbour[:, None]).ravel()
+        near = near[pixels[near].view(np.bool_)]
+        both = np.concatenate([near, before[pixels[before].view(np.bool_)]])
         order = np.arange(len(both), dtype=np.int32)
         place[both] = order
-        chosen, before = both.compress(place.take(both) == order), near
+        chosen, before = both[place[both] == order], near
     return framed[1:-1, 1:-1].view(np.bool_)
 
 

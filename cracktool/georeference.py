@@ -1,0 +1,96 @@
+"""Files that may lie on a map: opened by rasterio, which is looked for only then, and how their pixels lie on it.
+
+Knows nothing about scales, cracks or the pixels' values.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cracktool.errors import InputError, UsageError
+
+ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
+"""Files that may have a georeference."""
+
+_CACHE_BYTES = 64 * 2**20  # a row of blocks of 512 px, 32,000 px wide; GDAL's default is 5 % of the machine's memory
+
+
+def has_rasterio() -> bool:
+    """Return whether the extra for georeferenced photos is installed."""
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def open_raster(path: Path) -> Any:
+    """Return a file opened by rasterio, which closes at the end of a ``with``.
+
+    Raises:
+        UsageError: rasterio is not installed.
+        InputError: The file cannot be opened.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        reason = "a georeferenced photo needs rasterio, which is not installed"
+        raise UsageError(reason, path=path, remedy="pip install 'cracktool[geo]'") from error
+    _limit_cache()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # many a photo is none
+            return rasterio.open(path)
+    except (rasterio.errors.RasterioError, OSError) as error:
+        raise InputError("it cannot be read as a GeoTIFF or JPEG 2000", path=path) from error
+
+
+@cache
+def _limit_cache() -> None:
+    # For all of the process and once: rasterio.Env would put it back as soon as any thread leaves one.
+    from rasterio.env import set_gdal_config
+
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeoReference:
+    """From px to a map.
+
+    Args:
+        transform: a, b, c, d, e, f of X = a x + b y + c, Y = d x + e y + f, where the first pixel covers 0 to 1.
+        epsg: Number of the coordinate system, or None for one without.
+        wkt: The coordinate system in words.
+        unit_mm: How many mm its unit is; None where coordinates are degrees.
+    """
+
+    transform: tuple[float, float, float, float, float, float]
+    epsg: int | None
+    wkt: str
+    unit_mm: float | None
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return the map coordinates of a place in px, where the centre of the first pixel is (0, 0)."""
+        a, b, c, d, e, f = self.transform
+        return a * (x + 0.5) + b * (y + 0.5) + c, d * (x + 0.5) + e * (y + 0.5) + f
+
+
+def read_georeference(path: Path) -> GeoReference | None:
+    """Return how a file lies on a map; None where it does not say.
+
+    Raises:
+        UsageError: rasterio is not installed.
+        InputError: The file cannot be read.
+    """
+    with open_raster(path) as raster:
+        transform, crs = raster.transform, raster.crs
+    if crs is None or transform.is_identity:
+        return None
+    unit_mm = 1000 * float(crs.linear_units_factor[1]) if crs.is_projected else None
+    return GeoReference(transform=tuple(transform)[:6], epsg=crs.to_epsg(), wkt=crs.to_wkt(), unit_mm=unit_mm)
