@@ -15,14 +15,13 @@ from cracktool.config import read_recipe
 from cracktool.degradation import degrade, degrade_randomly
 from cracktool.errors import UsageError
 from cracktool.export import export_model, parity
+from cracktool.losses.restoring import crack_weights, failure_weights
 from cracktool.models import build_model, csbsr, kbpn, model_statistics
 from cracktool.models.csbsr import (
     CSBSR,
     BicubicPSPNet,
     CSBSRPSPNet,
     blur_and_shrink,
-    crack_weights,
-    failure_weights,
     joint_loss,
     normalise_instances,
     restoration_loss,

@@ -10,9 +10,9 @@ from test_training import make_data, tensors
 
 from cracktool.config import Augment, TrainConfig
 from cracktool.errors import InputError, UsageError
-from cracktool.losses import combine, supervise
+from cracktool.losses import SR_WEIGHTS, combine, supervise
 from cracktool.manifest import read_manifest, write_manifest
-from cracktool.models import CSBSR, SR_WEIGHTS, SYSTEMS, PaddedModel, System, build_model, joint_loss
+from cracktool.models import CSBSR, SYSTEMS, PaddedModel, System, build_model, joint_loss
 from cracktool.training import EpochEnded, train
 from cracktool.training.objective import build_objective, image_logits
 from cracktool.weights import load_weights, read_weights

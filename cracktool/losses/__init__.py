@@ -46,10 +46,12 @@ from cracktool.losses.boundary import (
 from cracktool.losses.centrelines import cldice, skeleton_recall
 from cracktool.losses.pixels import Loss, balanced_bce, bce, focal, weighted_bce
 from cracktool.losses.regions import batch_dice, dice, generalised_dice, lovasz, squared_dice, tversky
+from cracktool.losses.restoring import SR_WEIGHTS
 
 __all__ = [
     "COMBOS",
     "LOSSES",
+    "SR_WEIGHTS",
     "Loss",
     "balanced_bce",
     "batch_dice",

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from cracktool.errors import UsageError
-from cracktool.losses.pixels import Loss, Mask, draw_maps, in_precision, weighted_bce
+from cracktool.losses.pixels import Loss, Mask, distance_to, draw_maps, in_precision, weighted_bce
 from cracktool.losses.regions import generalised_dice, squared_dice
 
 
@@ -64,7 +63,7 @@ def signed_distance(mask: Mask, *, normalised: bool = True) -> npt.NDArray[np.fl
     """
     if mask.all() or not mask.any():
         return np.full(mask.shape, -1 if mask.any() else 1, np.float32)
-    outside, inside = _distance_to_false(~mask), _distance_to_false(mask)
+    outside, inside = distance_to(mask), distance_to(~mask)
     edge = inside == 1
     if normalised:
         outside, inside = outside / outside.max(), inside / inside.max()
@@ -123,8 +122,3 @@ def boundary_share(epoch: int, *, ramp_epochs: int, cap: float) -> float:
 def _combo(logits: Tensor, target: Tensor, overlap: Loss, alpha: float) -> Tensor:
     rest = 0.5 * overlap(logits, target) + 0.5 * weighted_bce(logits, target)
     return alpha * boundary(logits, target) + (1 - alpha) * rest
-
-
-def _distance_to_false(mask: Mask) -> npt.NDArray[np.float32]:
-    # Exact up to float32, and a third of the time of scipy's: 5 to 12 ms for 512 x 512.
-    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))

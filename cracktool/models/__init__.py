@@ -14,7 +14,7 @@ from cracktool.errors import UsageError, did_you_mean
 from cracktool.models.costs import read_costs
 from cracktool.models.crackformer import CrackFormer2
 from cracktool.models.crackrefinenet import CrackRefineNet
-from cracktool.models.csbsr import CSBSR, SR_WEIGHTS, BicubicPSPNet, CSBSRPSPNet, joint_loss
+from cracktool.models.csbsr import CSBSR, BicubicPSPNet, CSBSRPSPNet, joint_loss
 from cracktool.models.encoder import encoder_names, encoder_statistics
 from cracktool.models.fcdensenet import FCDenseNet
 from cracktool.models.hrnet_ocr import HRNetOCR
@@ -29,7 +29,6 @@ __all__ = [
     "FAMILIES",
     "LISTED",
     "POOLINGS",
-    "SR_WEIGHTS",
     "SYSTEMS",
     "Outputs",
     "PaddedModel",

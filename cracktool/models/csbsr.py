@@ -31,15 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cracktool.degradation import KERNEL_SIDE, SCALE
-from cracktool.images import Mask
 from cracktool.models.encoder import build_encoder
 from cracktool.models.kbpn import KBPN
 from cracktool.models.padding import Outputs, PaddedModel, main_logits
@@ -236,7 +232,7 @@ def joint_loss(
         mask: Crack masks of the sharp photos (B, 1, 4 h, 4 w), 0 to 1.
         supervised: Loss of the detector's main logits and auxiliary ones against a mask.
         beta: Share of the detector; published: 0.3 for PSPNet and U-Net, 0.9 for HRNet+OCR and CrackFormer.
-        pixel_weights: `failure_weights` or `crack_weights`, to restore best where it matters for finding cracks.
+        pixel_weights: One of `cracktool.losses.SR_WEIGHTS`, to restore best where it matters for finding cracks.
 
     Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
     """
@@ -277,40 +273,6 @@ def restoration_loss(
     return 0.4 * sharp.mean() + 0.4 * blurred.mean() + 0.2 * F.mse_loss(estimate, kernel)
 
 
-def failure_weights(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return exp(|p - t|), p = sigmoid(logit), the failure-oriented weights: 1 where right, e where wrong.
-
-    The paper has a factor in the exponent, and finds 1 best.
-
-    Args:
-        logits: What the detector found (B, 1, H, W); no gradient flows through it.
-        mask: Truth t (B, 1, H, W), 0 to 1.
-
-    Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
-    """
-    return (logits.detach().sigmoid() - mask).abs().exp()
-
-
-def crack_weights(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return 2 exp(-d), d the distance to the nearest crack pixel in px: the crack-oriented weights.
-
-    2 on crack, falling to 0 away from it, and 0 all over a photo without crack. Measured on the CPU.
-
-    Args:
-        logits: What the detector found (B, 1, H, W); only its type is looked at.
-        mask: Truth (B, 1, H, W), crack from 0.5 on.
-
-    Source: Kondo & Ukita 2024 (IEEE TIM 73, 5013816).
-    """
-    cracks = (mask >= 0.5)[:, 0].cpu().numpy()
-    distances = np.stack([_distance_to(crack) for crack in cracks])[:, None]
-    return 2 * torch.from_numpy(np.exp(-distances)).to(logits)
-
-
-SR_WEIGHTS: dict[str, PixelWeights | None] = {"none": None, "failure": failure_weights, "crack": crack_weights}
-"""Name -> weights of the pixels in restoring, of the detector's logits and the mask; None for all alike."""
-
-
 def normalise_instances(x: Tensor) -> Tensor:
     """Return pictures (B, C, H, W) with mean 0 and standard deviation 1 in each channel of each."""
     # Written out because the exporter of nn.InstanceNorm2d fixes the batch size.
@@ -349,13 +311,6 @@ def _enlarge_probabilities(logits: Tensor, like: Tensor) -> Tensor:
         for probs in (exact.sigmoid(), (-exact).sigmoid())
     )
     return crack.log() - other.log()
-
-
-def _distance_to(crack: Mask) -> npt.NDArray[np.float32]:
-    """Return the distance of each pixel (H, W) to the nearest crack, px, infinite where there is none."""
-    if not crack.any():
-        return np.full(crack.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~crack).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
 def _dilate(stage: nn.Module, dilation: int) -> None:

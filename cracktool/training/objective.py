@@ -13,8 +13,8 @@ from torch import Tensor
 from cracktool.config import TrainConfig
 from cracktool.data import IGNORED
 from cracktool.errors import UsageError
-from cracktool.losses import Loss, boundary_share, combine, supervise
-from cracktool.models import CSBSR, POOLINGS, SR_WEIGHTS, Outputs, PaddedModel, joint_loss, main_logits
+from cracktool.losses import SR_WEIGHTS, Loss, boundary_share, combine, supervise
+from cracktool.models import CSBSR, POOLINGS, Outputs, PaddedModel, joint_loss, main_logits
 
 Objective = Callable[[PaddedModel, Tensor, list[Tensor]], Tensor]
 """Network, normalised images (B, 3, H, W) and targets as `cracktool.data.Samples` gives them -> one number."""
