@@ -5,9 +5,10 @@ Knows nothing about scales, cracks or the pixels' values.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cracktool.errors import InputError, UsageError
 ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
 """Files that may have a georeference."""
 
+_RADIUS_MM, _FLATTENING = 6_378_137_000, 1 / 298.257223563  # of the ellipsoid of WGS 84
 _CACHE_BYTES = 64 * 2**20  # a row of blocks of 512 px, 32,000 px wide; GDAL's default is 5 % of the machine's memory
 
 
@@ -65,20 +67,26 @@ class GeoReference:
 
     Args:
         transform: a, b, c, d, e, f of X = a x + b y + c, Y = d x + e y + f, where the first pixel covers 0 to 1.
-        epsg: Number of the coordinate system, or None for one without.
+        epsg: Number of the coordinate system, or None for one without. Of one with heights it is that of the plane.
         wkt: The coordinate system in words.
-        unit_mm: How many mm its unit is; None where coordinates are degrees.
+        unit_mm: How many mm on the ground a unit along X and one along Y are, in the middle of the picture; None where
+            coordinates are degrees.
     """
 
     transform: tuple[float, float, float, float, float, float]
     epsg: int | None
     wkt: str
-    unit_mm: float | None
+    unit_mm: tuple[float, float] | None
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return the map coordinates of a place in px, where the centre of the first pixel is (0, 0)."""
         a, b, c, d, e, f = self.transform
         return a * (x + 0.5) + b * (y + 0.5) + c, d * (x + 0.5) + e * (y + 0.5) + f
+
+    def enlarged(self, factor: int) -> GeoReference:
+        """Return the georeference of the same picture with `factor` times as many pixels along each side."""
+        a, b, c, d, e, f = self.transform
+        return replace(self, transform=(a / factor, b / factor, c, d / factor, e / factor, f))
 
 
 def read_georeference(path: Path) -> GeoReference | None:
@@ -90,7 +98,32 @@ def read_georeference(path: Path) -> GeoReference | None:
     """
     with open_raster(path) as raster:
         transform, crs = raster.transform, raster.crs
-    if crs is None or transform.is_identity:
+        middle = transform @ (raster.width / 2, raster.height / 2)
+    if crs is None or transform.is_identity or transform.is_degenerate:
         return None
-    unit_mm = 1000 * float(crs.linear_units_factor[1]) if crs.is_projected else None
+    crs = _plane(crs)
+    unit_mm = _ground_mm(crs, *middle) if crs.is_projected else None
     return GeoReference(transform=tuple(transform)[:6], epsg=crs.to_epsg(), wkt=crs.to_wkt(), unit_mm=unit_mm)
+
+
+def _plane(crs: Any) -> Any:
+    """Return a coordinate system without its heights, which maps of cracks have not."""
+    words = crs.to_dict(projjson=True)
+    return type(crs).from_user_input(words["components"][0]) if words.get("type") == "CompoundCRS" else crs
+
+
+def _ground_mm(crs: Any, x: float, y: float) -> tuple[float, float]:
+    """Return how many mm on the ground a unit along X and one along Y are, at a place of a map."""
+    if 'PROJECTION["Mercator' not in crs.to_wkt():  # UTM and others made for measuring are true within 0.04 %
+        unit = 1000 * float(crs.linear_units_factor[1])
+        return unit, unit
+    from rasterio.warp import transform
+
+    # Mercator, that of the web too, grows with the latitude: twice the ground at 60 degrees.
+    longitudes, latitudes = transform(crs, "EPSG:4326", [x, x + 1, x], [y, y, y + 1])
+    latitude = math.radians(latitudes[0])
+    eccentricity2 = _FLATTENING * (2 - _FLATTENING)
+    bent = 1 - eccentricity2 * math.sin(latitude) ** 2
+    along_x = _RADIUS_MM / math.sqrt(bent) * math.cos(latitude) * math.radians(longitudes[1] - longitudes[0])
+    along_y = _RADIUS_MM * (1 - eccentricity2) / bent**1.5 * math.radians(latitudes[2] - latitudes[0])
+    return along_x, along_y

@@ -93,7 +93,7 @@ def test_json_lines_hold_the_same_and_the_lines(tmp_path):
     found = collected([make_pair(tmp_path), make_pair(tmp_path, "b")])
     objects = [json.loads(line) for line in found["cracks.jsonl"].read_text().splitlines()]
     for each, row in zip(objects, rows(found["cracks.csv"]), strict=True):
-        assert each["schema"] == "cracktool-cracks/2"
+        assert each["schema"] == "cracktool-cracks/3"
         assert {key: "" if each[key] is None else str(each[key]) for key in row} == row
         assert len(each["lines"][0]["x"]) == len(each["lines"][0]["width"]) > 20
     assert len(found["photos.jsonl"].read_text().splitlines()) == 2

@@ -141,6 +141,27 @@ def test_geotiff_transform(geotiff):
     assert feet.mm_per_px(ONE) == pytest.approx([3.048], rel=1e-4)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "+proj=merc +lat_ts=30 +ellps=WGS84"])
+def test_units_of_mercator_are_shorter_on_the_ground(geotiff, crs):
+    rasterio, warp = pytest.importorskip("rasterio"), pytest.importorskip("rasterio.warp")
+    utm = rasterio.Affine(1.0, 0, 5e5, 0, -1.0, 5540000)  # true within 0.04 %
+    corners = [utm @ corner for corner in ((0, 0), (40, 0), (0, 30))]
+    (x0, x1, x2), (y0, y1, y2) = warp.transform("EPSG:32632", crs, *zip(*corners, strict=True))
+    turned = ((x1 - x0) / 40, (x2 - x0) / 30, x0, (y1 - y0) / 40, (y2 - y0) / 30, y0)
+    scale = scale_from_geotiff(geotiff(turned, crs))
+    assert scale.mm_per_px(ONE) == pytest.approx([1000], rel=5e-4)
+    along_x, along_y = np.diff(scale.to_mm(np.array([[15.0, 20.0], [15.0, 21.0], [16.0, 21.0]])), axis=0)
+    assert np.hypot(*along_x) == pytest.approx(1000, rel=5e-4)
+    assert np.hypot(*along_y) == pytest.approx(1000, rel=5e-4)
+
+
+def test_coordinate_systems_with_heights_are_known_by_their_plane(geotiff):
+    geo = read_georeference(geotiff((0.5, 0, 4e5, 0, -0.5, 5e6), "EPSG:32632+5773"))
+    assert geo.epsg == 32632
+    assert geo.unit_mm == (1000, 1000)
+    assert "height" not in geo.wkt
+
+
 def test_places_on_the_map(geotiff):
     geo = read_georeference(geotiff((0.5, 0, 4e5, 0, -0.5, 5e6)))
     assert geo.epsg == 32632

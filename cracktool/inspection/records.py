@@ -71,6 +71,7 @@ class PhotoRecord:
         matrix: Homography from px to mm, three rows; None without a scale.
         geo: How it lies on a map, or None.
         severities: Labels of the profile's classes from narrow to wide.
+        enlarged: How many times as fine as the photo its mask is. All px are those of the mask.
     """
 
     made_from: Mapping[str, Any]
@@ -79,6 +80,7 @@ class PhotoRecord:
     matrix: tuple[tuple[float, ...], ...] | None = None
     geo: GeoReference | None = None
     severities: tuple[str, ...] = ()
+    enlarged: int = 1
 
     @property
     def page(self) -> int:
@@ -100,6 +102,7 @@ def make_record(
     made_from: Mapping[str, Any],
     position: Position | None = None,
     geo: GeoReference | None = None,
+    enlarged: int = 1,
     notes: Sequence[str] = (),
 ) -> PhotoRecord:
     """Return what is kept of the measurements of one photo.
@@ -111,7 +114,8 @@ def make_record(
         place: Of the photo among the others, without ending; the ids of the cracks start with it.
         made_from: What the values depend on.
         position: What the camera noted.
-        geo: How the photo lies on a map.
+        geo: How the mask lies on a map.
+        enlarged: How many times as fine as the photo the mask is.
         notes: Remarks for the table.
     """
     cracks = tuple(_crack(crack, found, photo, place) for crack in found.cracks)
@@ -123,6 +127,7 @@ def make_record(
         matrix=tuple(tuple(map(float, row)) for row in scale.matrix) if scale else None,
         geo=geo,
         severities=tuple(each.label for each in found.profile.classes) if found.profile else (),
+        enlarged=enlarged,
     )
 
 
@@ -169,7 +174,14 @@ def _parsed(content: dict[str, Any]) -> PhotoRecord:
         **content | {"severities": tuple(content["severities"])},
         cracks=cracks,
         matrix=tuple(map(tuple, matrix)) if matrix else None,
-        geo=GeoReference(**geo | {"transform": tuple(geo["transform"])}) if geo else None,
+        geo=_georeference(geo) if geo else None,
+    )
+
+
+def _georeference(values: dict[str, Any]) -> GeoReference:
+    unit_mm = values["unit_mm"]
+    return GeoReference(
+        **values | {"transform": tuple(values["transform"]), "unit_mm": tuple(unit_mm) if unit_mm else None}
     )
 
 

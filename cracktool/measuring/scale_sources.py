@@ -92,6 +92,8 @@ def scale_from_exif(path: Path, distance_mm: float, *, distance_relative_std: fl
 def scale_from_geotiff(path: Path) -> Scale:
     """Return the scale of a GeoTIFF in a projected coordinate system, from its transform.
 
+    Where map units are not lengths on the ground, in Mercator projections, it is that of the middle of the picture.
+
     Args:
         path: The file.
 
@@ -107,7 +109,7 @@ def scale_from_geotiff(path: Path) -> Scale:
     # The transform counts from the corner of the upper left pixel, we from its centre. Only differences are used, and
     # small numbers keep their decimals, so the origin is left out.
     a, b, _, d, e, _ = geo.transform
-    matrix = np.array([[a, b, 0], [d, e, 0], [0, 0, 1 / geo.unit_mm]]) * geo.unit_mm
+    matrix = np.diag([*geo.unit_mm, 1.0]) @ [[a, b, 0], [d, e, 0], [0, 0, 1]]
     return Scale(matrix=matrix, source="geotiff")
 
 
