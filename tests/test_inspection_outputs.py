@@ -13,6 +13,7 @@ from test_inspection import GPS, exif_of
 
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.rasterising import decode_runs, fill_rings
+from cracktool.georeference import read_georeference
 from cracktool.images import read_mask, write_mask
 from cracktool.inspection import InspectionOptions, Pair, inspect_photo, write_collected
 from cracktool.inspection.drawings import describe, write_dxf, write_svg
@@ -52,6 +53,17 @@ def test_cracks_lie_on_the_map(orthophoto, tmp_path):
     )
 
 
+def test_cracks_of_a_network_that_enlarges_lie_where_those_of_the_photo_do(orthophoto, tmp_path):
+    (before,) = record_of(orthophoto).cracks
+    mask = read_mask(orthophoto.mask)
+    write_mask(orthophoto.mask, np.repeat(np.repeat(mask, 4, axis=0), 4, axis=1))
+    geo = read_georeference(orthophoto.photo)
+    record = record_of(orthophoto)
+    (line,), (fine,) = crack_lines(before, geo), crack_lines(record.cracks[0], record.geo)
+    assert np.array(fine)[[0, -1]] == pytest.approx(np.array(line)[[0, -1]], abs=0.002)  # a pixel
+    assert record.enlarged == 4
+
+
 def test_a_geopackage_opens_and_holds_the_same(orthophoto, tmp_path):
     record = record_of(orthophoto)
     gps = record_of(make_pair(tmp_path, "gps", suffix=".jpg", exif=exif_of(gps=GPS)))
@@ -83,6 +95,18 @@ def test_two_coordinate_systems_are_two_layers(orthophoto):
     layers = map_layers([record, other])
     assert [layer.name for layer in layers] == ["cracks_32632", "cracks_25833"]
     assert [len(list(layer.features())) for layer in layers] == [1, 1]
+
+
+def test_a_coordinate_system_without_a_number_is_not_taken_for_degrees(orthophoto, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    local = "+proj=tmerc +lat_0=50 +lon_0=9 +x_0=1000 +ellps=bessel +units=m"
+    with rasterio.open(orthophoto.photo, "r+") as file:
+        file.crs = local
+    record = inspect_photo(orthophoto, InspectionOptions()).path
+    written, (error,) = write_collected(record.parent, [record], ["geojson", "gpkg"])
+    assert "cracks.geojson: GeoJSON names a coordinate system by its EPSG number" in str(error)
+    assert "cracks.gpkg" in {path.name for path in written}
+    assert not list(record.parent.glob("*.geojson"))
 
 
 def test_without_places_there_is_no_map(tmp_path):
@@ -211,6 +235,21 @@ def test_annotations_are_read_back_as_the_very_masks(tmp_path, kind):
     for name, mask in masks.items():
         (found,) = (tmp_path / "data" / "masks").rglob(f"*{name}*")
         assert np.array_equal(read_mask(found), mask), name
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco", "cvat"])
+def test_annotations_of_a_network_that_enlarges_fit_its_photo(tmp_path, kind):
+    raw = tmp_path / "raw"
+    mask = np.repeat(np.repeat(ring_mask(), 4, axis=0), 4, axis=1)
+    mask[380:392, 100:300] = True  # a part without hole, as high as three pixels of the photo
+    pair = make_pair(tmp_path)
+    save_photo(raw / "a.png", np.full(ring_mask().shape, 140, np.uint8))
+    write_mask(pair.mask, mask)
+    record = inspect_photo(Pair(pair.mask, raw / "a.png", raw / "a", "a"), InspectionOptions()).path
+    assert write_collected(raw, [record], [kind])[1] == []
+    prepare(kind, raw, tmp_path / "data")
+    (found,) = (tmp_path / "data" / "masks").rglob("*a*.png")
+    assert np.array_equal(read_mask(found), mask[2::4, 2::4])
 
 
 def test_parts_know_their_crack(tmp_path):

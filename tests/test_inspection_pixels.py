@@ -13,11 +13,11 @@ from cracktool.measuring import measure
 rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
 
 
-def write_raster(path, grey):
+def write_raster(path, grey, **more):
     place = rasterio.Affine(0.001, 0, 500_000, 0, -0.001, 5_000_000)
     bands = grey[None] if path.parent.name == "masks" else np.stack([grey] * 3)
     options = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "crs": "EPSG:32632", "transform": place}
-    with rasterio.open(path, "w", height=grey.shape[0], width=grey.shape[1], **options) as file:
+    with rasterio.open(path, "w", height=grey.shape[0], width=grey.shape[1], **options, **more) as file:
         file.write(bands)
 
 
@@ -41,7 +41,8 @@ def measured(photo, mask, out):
 def test_maps_on_disk_measure_as_arrays_do(raster, tmp_path, monkeypatch):
     held = measured(*raster, tmp_path / "held")
     monkeypatch.setattr(pixels, "_HELD", 0)
-    with opened(*raster) as (photo, mask):
+    with opened(*raster) as (photo, mask, shown):
+        assert shown == 1
         assert isinstance(photo, np.memmap)
         assert isinstance(mask, np.memmap)
         folder = type(tmp_path)(mask.filename).parent
@@ -51,6 +52,26 @@ def test_maps_on_disk_measure_as_arrays_do(raster, tmp_path, monkeypatch):
     assert len(found.cracks) == 1
     assert measured(*raster, tmp_path / "mapped") == held
     assert held["length_mm"] == pytest.approx(1020, abs=2)
+
+
+@pytest.mark.parametrize("held", [0, 2**26])
+def test_nodata_is_no_surface(raster, tmp_path, monkeypatch, held):
+    monkeypatch.setattr(pixels, "_HELD", held)
+    whole = measured(*raster, tmp_path / "whole")
+    with rasterio.open(raster[0]) as file:
+        grey = file.read(1)
+    grey[:, :280] = 0
+    write_raster(raster[0], grey, nodata=0)
+    part = measured(*raster, tmp_path / "part")
+    assert part["length_mm"] == whole["length_mm"]
+    assert part["area_mm2"] == pytest.approx(0.6 * whole["area_mm2"])
+    assert part["density_m_per_m2"] == pytest.approx(whole["density_m_per_m2"] / 0.6, rel=1e-4)
+
+
+def test_a_mask_without_photo_has_the_scale_of_its_own_georeference(raster, tmp_path):
+    row = measured(None, raster[1], tmp_path / "alone")
+    assert row["scale_source"] == "geotiff"
+    assert row["length_mm"] == pytest.approx(1020, abs=2)
 
 
 def test_a_disk_that_is_full_is_said(raster, monkeypatch):

@@ -1,6 +1,7 @@
 """Masks as annotations that people correct by hand: COCO, LabelMe and CVAT files; `crack prepare` reads them back.
 
-A part of the mask is a polygon; one with holes, which a polygon cannot show, is a mask of run lengths or pixels.
+A part of the mask is a polygon; one with holes, which a polygon cannot show, is a mask of run lengths or pixels. All is
+in px of the photo, also where the network's mask is finer.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from cracktool.files import open_atomic, replace_file
-from cracktool.images import Mask, encode_png, read_mask
-from cracktool.inspection.outlines import Outline, find_outlines, run_lengths
+from cracktool.images import encode_png, read_mask
+from cracktool.inspection.outlines import Outline, find_outlines, run_lengths, shrunk
 from cracktool.inspection.records import PhotoRecord
 
 LABEL = "crack"
@@ -31,14 +32,15 @@ def write_labelme(path: Path, record: PhotoRecord) -> None:
         OutputError: It cannot be written.
     """
     photo = str(record.row["photo"])
+    (height, width), outlines = _outlines(record)
     content: dict[str, object] = {
         "version": "5.5.0",
         "flags": {},
-        "shapes": [_labelme_shape(outline) for outline in _outlines(record)[1]],
+        "shapes": [_labelme_shape(outline) for outline in outlines],
         "imagePath": _relative(photo, path.parent),
         "imageData": None,
-        "imageHeight": record.row["height_px"],
-        "imageWidth": record.row["width_px"],
+        "imageHeight": height,
+        "imageWidth": width,
     }
     replace_file(path, json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "replace"))
 
@@ -56,13 +58,14 @@ def write_coco(path: Path, records: Iterable[PhotoRecord]) -> None:
         head = {"info": {"description": "cracktool"}, "categories": [{"id": 1, "name": LABEL}]}
         file.write(json.dumps(head)[:-1].encode() + b', "annotations": [')
         for number, record in enumerate(records, 1):
-            mask, outlines = _outlines(record)
+            shape_hw, outlines = _outlines(record)
             for outline in outlines:
                 annotations += 1
-                annotation = _coco_annotation(outline, mask) | {"id": annotations, "image_id": number, "category_id": 1}
+                numbers = {"id": annotations, "image_id": number, "category_id": 1}
+                annotation = _coco_annotation(outline, shape_hw) | numbers
                 file.write((b",\n" if annotations > 1 else b"\n") + json.dumps(annotation).encode())
             name = _relative(str(record.row["photo"]), path.parent)
-            size = {"height": record.row["height_px"], "width": record.row["width_px"]}
+            size = {"height": shape_hw[0], "width": shape_hw[1]}
             images.append({"id": number, "file_name": name, **size})
         text = json.dumps(images, ensure_ascii=False)
         file.write(b'\n], "images": ' + text.encode("utf-8", "replace") + b"}\n")
@@ -83,9 +86,12 @@ def write_cvat(path: Path, records: Iterable[PhotoRecord]) -> None:
         file.write(b"</annotations>\n")
 
 
-def _outlines(record: PhotoRecord) -> tuple[Mask, Iterator[Outline]]:
+def _outlines(record: PhotoRecord) -> tuple[tuple[int, int], Iterator[Outline]]:
+    """Return the size of a photo and the outlines of its cracks, both in its own pixels."""
     mask = read_mask(str(record.row["mask"]))
-    return mask, find_outlines(mask, {int(crack.row["crack"] or 0): crack for crack in record.cracks})
+    factor = record.enlarged
+    found = find_outlines(mask, {int(crack.row["crack"] or 0): crack for crack in record.cracks})
+    return (mask.shape[0] // factor, mask.shape[1] // factor), (shrunk(outline, factor) for outline in found)
 
 
 def _relative(photo: str, folder: Path) -> str:
@@ -105,7 +111,7 @@ def _labelme_shape(outline: Outline) -> dict[str, object]:
     return shape | {"shape_type": "mask", "points": corners, "mask": pixels}
 
 
-def _coco_annotation(outline: Outline, mask: Mask) -> dict[str, object]:
+def _coco_annotation(outline: Outline, shape_hw: tuple[int, int]) -> dict[str, object]:
     height, width = outline.crop.shape
     annotation: dict[str, object] = {
         "bbox": [outline.left, outline.top, width, height],
@@ -115,17 +121,18 @@ def _coco_annotation(outline: Outline, mask: Mask) -> dict[str, object]:
     }
     if outline.whole:
         return annotation | {"segmentation": [outline.ring.round(3).ravel().tolist()]}
-    alone = np.zeros_like(mask)
+    alone = np.zeros(shape_hw, np.bool_)
     alone[outline.top : outline.top + height, outline.left : outline.left + width] = outline.crop
-    runs = {"size": list(mask.shape), "counts": run_lengths(alone, by_columns=True)}
+    runs = {"size": list(shape_hw), "counts": run_lengths(alone, by_columns=True)}
     return annotation | {"segmentation": runs}
 
 
 def _cvat_image(file: BinaryIO, number: int, record: PhotoRecord, folder: Path) -> None:
     name = quoteattr(_relative(str(record.row["photo"]), folder))
-    size = f'width="{record.row["width_px"]}" height="{record.row["height_px"]}"'
+    (height, width), outlines = _outlines(record)
+    size = f'width="{width}" height="{height}"'
     file.write(f'<image id="{number}" name={name} {size}>\n'.encode("utf-8", "replace"))
-    for outline in _outlines(record)[1]:
+    for outline in outlines:
         shared = f'label="{LABEL}" source="auto" occluded="0" z_order="0" group_id="{outline.crack}"'
         if outline.whole:
             points = ";".join(f"{x:.3f},{y:.3f}" for x, y in outline.ring.tolist())

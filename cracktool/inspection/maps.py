@@ -105,12 +105,15 @@ def write_geojson(path: Path, layer: Layer) -> None:
     """Write a layer as GeoJSON: MultiLineStrings of cracks, or Points of photos.
 
     WGS 84 follows RFC 7946; another coordinate system is named in a `crs` member as the format had it before (2008),
-    which QGIS and GDAL read.
+    which QGIS and GDAL read. One without a number cannot be named, and a file without a name is read as WGS 84.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: It cannot be written, or its coordinate system has no number.
     """
-    system = "" if layer.geo.epsg in (4326, None) else f"urn:ogc:def:crs:EPSG::{layer.geo.epsg}"
+    if layer.geo.epsg is None:
+        reason = "GeoJSON names a coordinate system by its EPSG number, and that of these photos has none"
+        raise OutputError(reason, path=path, remedy="-f gpkg keeps any")
+    system = "" if layer.geo.epsg == 4326 else f"urn:ogc:def:crs:EPSG::{layer.geo.epsg}"
     with open_atomic(path) as file:
         head = {"type": "FeatureCollection", "name": layer.name}
         named = {"crs": {"type": "name", "properties": {"name": system}}} if system else {}

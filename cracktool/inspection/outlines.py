@@ -6,7 +6,7 @@ Geometry on masks; knows no file format. Coordinates are continuous: pixel (0, 0
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -63,6 +63,20 @@ def find_outlines(mask: Mask, cracks: Mapping[int, CrackRecord]) -> Iterator[Out
             crop[y, x0:x1] = True
         ring, whole = _ring(crop)
         yield Outline(ring + np.array([left, top]), left, top, crop, whole, int(owner[part]))
+
+
+def shrunk(outline: Outline, factor: int) -> Outline:
+    """Return an outline in the pixels of a photo whose mask is `factor` times as fine.
+
+    The ring keeps its shape; a pixel of the crop is crack where any part of it is, so that a hairline stays whole.
+    """
+    lead = (outline.top % factor, outline.left % factor)
+    edges = [(before, -(before + length) % factor) for before, length in zip(lead, outline.crop.shape, strict=True)]
+    padded = np.pad(outline.crop, edges)
+    rows, columns = (length // factor for length in padded.shape)
+    crop = np.asarray(padded.reshape(rows, factor, columns, factor).any(axis=(1, 3)), np.bool_)
+    top, left = outline.top // factor, outline.left // factor
+    return replace(outline, ring=outline.ring / factor, left=left, top=top, crop=crop)
 
 
 def run_lengths(mask: Mask, *, by_columns: bool) -> list[int]:

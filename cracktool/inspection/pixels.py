@@ -27,11 +27,11 @@ CRACK = 128  # grey values from here on are crack, as in `read_mask`
 
 
 @contextmanager
-def opened(photo: Path | None, mask: Path, page: int = 0) -> Iterator[tuple[Image | None, Mask]]:
-    """Give the grey levels of a photo, uint8 (H, W), and its mask, bool (H, W); those of large rasters as memory maps.
+def opened(photo: Path | None, mask: Path, page: int = 0) -> Iterator[tuple[Image | None, Mask, float]]:
+    """Give the grey levels of a photo, uint8 (H, W), its mask, bool (H, W), and the share of the photo not nodata.
 
-    `page` is which picture of the photo's file. The maps lie in a temporary folder, a byte a pixel, and are gone
-    afterwards.
+    `page` is which picture of the photo's file. Large rasters are memory maps, which lie in a temporary folder, a byte
+    a pixel, and are gone afterwards.
 
     Raises:
         InputError: A file cannot be read.
@@ -40,13 +40,14 @@ def opened(photo: Path | None, mask: Path, page: int = 0) -> Iterator[tuple[Imag
     rasters = {path for path in (photo, mask) if path is not None and is_raster(path)[0]}
     room = tempfile.TemporaryDirectory(prefix="crack-", ignore_cleanup_errors=True) if rasters else nullcontext("")
     with room as folder:
-        crack = _pixels(mask, Path(folder, "mask"), np.bool_) if mask in rasters else read_mask(mask)
-        if photo is None:
-            yield None, crack
+        crack = _pixels(mask, Path(folder, "mask"), np.bool_)[0] if mask in rasters else read_mask(mask)
+        if photo is None:  # a mask's nodata may be all that is no crack
+            yield None, crack, 1.0
         elif photo in rasters:
-            yield _pixels(photo, Path(folder, "photo"), np.uint8), crack
+            grey, shown = _pixels(photo, Path(folder, "photo"), np.uint8)
+            yield grey, crack, shown
         else:
-            yield read_image(photo, page=page, grey=True), crack
+            yield read_image(photo, page=page, grey=True), crack, 1.0
 
 
 def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:
@@ -67,23 +68,30 @@ def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:
     return factor, map(np.ascontiguousarray, rows)
 
 
-def _pixels(path: Path, spool: Path, kind: type[_Pixel]) -> npt.NDArray[_Pixel]:
-    """Return a raster's grey levels, or where they are crack, (H, W): an array, or a map of the file `spool`."""
+def _pixels(path: Path, spool: Path, kind: type[_Pixel]) -> tuple[npt.NDArray[_Pixel], float]:
+    """Return a raster's grey levels, or where they are crack, (H, W), and the share of them that is no nodata.
+
+    They are an array, or a map of the file `spool`.
+    """
     raster = GeoRaster(path)
-    if raster.height * raster.width <= _HELD:
-        return np.concatenate(list(_rows(raster, kind)))
+    size = raster.height * raster.width
+    shown: list[int] = []
+    if size <= _HELD:
+        return np.concatenate(list(_rows(raster, kind, shown))), sum(shown) / size
     try:
         with spool.open("wb") as file:
-            for rows in _rows(raster, kind):
+            for rows in _rows(raster, kind, shown):
                 file.write(rows.data)
-        return np.memmap(spool, kind, "r", shape=(raster.height, raster.width))
+        return np.memmap(spool, kind, "r", shape=(raster.height, raster.width)), sum(shown) / size
     except OSError as error:
-        room = f"{raster.height * raster.width / 1e9:.1f} GB"
+        room = f"{size / 1e9:.1f} GB"
         raise OutputError(f"its pixels cannot be put aside: {error}", path=path, remedy=f"{room} are needed") from error
 
 
-def _rows(raster: GeoRaster, kind: type[_Pixel]) -> Iterator[npt.NDArray[_Pixel]]:
+def _rows(raster: GeoRaster, kind: type[_Pixel], shown: list[int]) -> Iterator[npt.NDArray[_Pixel]]:
+    """Give a raster's rows, and add to `shown` how many pixels of them are no nodata."""
     for top in range(0, raster.height, _ROWS):
-        rows, _ = raster.read(top, min(top + _ROWS, raster.height))
+        rows, valid = raster.read(top, min(top + _ROWS, raster.height))
+        shown.append(rows.shape[0] * rows.shape[1] if valid is None else int(valid.sum()))
         grey = cv2.cvtColor(np.ascontiguousarray(rows), cv2.COLOR_RGB2GRAY)
         yield np.asarray(grey >= CRACK if kind is np.bool_ else grey, kind)

@@ -204,9 +204,11 @@ def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = F
 
 
 def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any]) -> PhotoRecord:
-    with opened(pair.photo, pair.mask, pair.page) as (image, mask):
-        scale, notes = find_scale(options, pair.photo, image, mask.shape if image is None else image.shape[:2])
-        image, scale = _on_mask(image, mask, scale)
+    with opened(pair.photo, pair.mask, pair.page) as (image, mask, shown):
+        shape_hw = mask.shape if image is None else image.shape[:2]
+        scale, notes = find_scale(options, pair.photo, image, pair.mask, shape_hw)
+        factor = _enlargement(image, mask)
+        image, scale = _enlarged(image, scale, factor)
         found = measure(
             image,
             mask,
@@ -216,6 +218,7 @@ def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any])
             min_length=options.min_length,
             spacing=options.spacing,
             reference=options.reference,
+            shown=shown,
         )
     return make_record(
         found,
@@ -224,18 +227,21 @@ def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any])
         place=pair.name,
         made_from=_as_json(made_from),
         position=read_position(pair.photo) if pair.photo is not None else Position(),
-        geo=_georeference(pair.photo or pair.mask),
+        geo=_georeference(pair.photo or pair.mask, factor),
+        enlarged=factor,
         notes=[*notes, *_remarks(found, pair, options)],
     )
 
 
-def _georeference(path: Path) -> GeoReference | None:
+def _georeference(path: Path, factor: int) -> GeoReference | None:
+    """Return how the pixels of a file's mask, `factor` times as fine as its own, lie on a map."""
     if path.suffix.lower() not in ENDINGS:
         return None
     try:
-        return read_georeference(path)
+        geo = read_georeference(path)
     except CrackError:  # no rasterio, or no GeoTIFF: then the photo has no place on a map
         return None
+    return geo.enlarged(factor) if geo else None
 
 
 def _remarks(found: Measurements, pair: Pair, options: InspectionOptions) -> list[str]:
@@ -252,14 +258,20 @@ def _remarks(found: Measurements, pair: Pair, options: InspectionOptions) -> lis
     return remarks
 
 
-def _on_mask(image: Image | None, mask: Mask, scale: Scale | None) -> tuple[Image | None, Scale | None]:
-    """Enlarge a photo to the mask of a network that enlarges; its scale then is that of the mask's pixels."""
-    if image is None or image.shape[:2] == mask.shape:
+def _enlargement(image: Image | None, mask: Mask) -> int:
+    """Return how many times as fine as its photo the mask of a network that enlarges is; 1 for any other."""
+    if image is None:
+        return 1
+    factor = max(1, mask.shape[0] // image.shape[0])
+    fits = mask.shape == (factor * image.shape[0], factor * image.shape[1])
+    return factor if fits else 1  # `measure` says what does not fit
+
+
+def _enlarged(image: Image | None, scale: Scale | None, factor: int) -> tuple[Image | None, Scale | None]:
+    """Return a photo as large as its mask, and its scale for the mask's pixels."""
+    if image is None or factor == 1:
         return image, scale
-    factor = mask.shape[0] // image.shape[0]
-    if factor < 2 or mask.shape != (factor * image.shape[0], factor * image.shape[1]):
-        return image, scale  # `measure` says what does not fit
-    enlarged = cv2.resize(image, mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    enlarged = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     if scale is not None:
         shrink = np.array([[1 / factor, 0, (1 / factor - 1) / 2], [0, 1 / factor, (1 / factor - 1) / 2], [0, 0, 1]])
         scale = Scale(

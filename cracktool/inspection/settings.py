@@ -125,44 +125,46 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, float]:
 
 
 def find_scale(
-    options: InspectionOptions, photo: Path | None, image: Image | None, shape_hw: tuple[int, int]
+    options: InspectionOptions, photo: Path | None, image: Image | None, mask: Path, shape_hw: tuple[int, int]
 ) -> tuple[Scale | None, list[str]]:
     """Return the scale of a photo in its own pixels, and remarks on what was wanted but not found.
 
-    A GeoTIFF's own transform is used without being asked for.
+    A GeoTIFF's own transform is used without being asked for; it may be that of a mask without photo.
 
     Args:
         options: What is known and wanted.
         photo: File of the photo; None where there is only a mask.
         image: Its pixels.
+        mask: File of the mask.
         shape_hw: Height and width in px.
 
     Raises:
         UsageError: Two sources contradict each other.
     """
     found, remarks = [], []
+    placed = photo or mask
     if options.mm_per_px is not None:
         found.append(given_scale(options.mm_per_px, options.scale_std or 0.0))
     wanted = list(dict.fromkeys((*options.scale_from, *(("exif",) if options.distance else ()))))
     for source in wanted:
         try:
-            found.append(_scale(source, options, photo, image))
+            found.append(_scale(source, options, photo, image, placed))
         except (InputError, UsageError) as error:
             remarks.append(f"{error.reason} ({error.remedy})" if error.remedy else error.reason)
-    if "geotiff" not in wanted and photo is not None and photo.suffix.lower() in ENDINGS:
+    if "geotiff" not in wanted and placed.suffix.lower() in ENDINGS:
         with contextlib.suppress(CrackError):  # a plain TIFF, degrees, or no rasterio: nobody asked for it
-            found.append(scale_from_geotiff(photo))
+            found.append(scale_from_geotiff(placed))
     return agree_on(found, shape_hw), remarks
 
 
-def _scale(source: str, options: InspectionOptions, photo: Path | None, image: Image | None) -> Scale:
+def _scale(source: str, options: InspectionOptions, photo: Path | None, image: Image | None, placed: Path) -> Scale:
+    if source == "geotiff":
+        return scale_from_geotiff(placed)
     if photo is None or image is None:
         raise InputError(f"there is no photo to take the scale from ({source})")
     if source == "exif":
         std = 0.02 if options.scale_std is None else options.scale_std
         return scale_from_exif(photo, options.distance or 0.0, distance_relative_std=std)
-    if source == "geotiff":
-        return scale_from_geotiff(photo)
     return scale_from_aruco(image, parse_length(_parts(source)[2]))
 
 

@@ -166,7 +166,7 @@ class Measurements:
 
     @property
     def density(self) -> float | None:
-        """Length of all cracks over the surface shown, m per m2; None without a scale."""
-        if self.area_mm2 is None:
+        """Length of all cracks over the surface shown, m per m2; None without a scale or any surface."""
+        if not self.area_mm2:
             return None
         return 1000 * sum(crack.mm.length for crack in self.cracks if crack.mm) / self.area_mm2

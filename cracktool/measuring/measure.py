@@ -37,6 +37,7 @@ def measure(
     min_length: float = 8.0,
     spacing: float = 3.0,
     reference: float = 90.0,
+    shown: float = 1.0,
 ) -> Measurements:
     """Measure the cracks of a photo.
 
@@ -53,6 +54,7 @@ def measure(
         min_length: Parts whose box has a shorter diagonal, px, are counted as specks and not listed.
         spacing: Distance in px of the points at which widths are measured; in wide cracks a sixth of the width.
         reference: Direction of the road or wall in degrees, 0 along the rows, 90 upright.
+        shown: Share of the pixels that show something; the others are no surface.
 
     Raises:
         InputError: The mask is not bool (H, W), or the photo has another size.
@@ -85,7 +87,7 @@ def measure(
         mask_area=int(areas.sum()),
         specks=int((~keep).sum()),
         specks_area=int(areas[~keep].sum()),
-        area_mm2=polygon_area(scale.to_mm(corners)) if scale else None,
+        area_mm2=shown * polygon_area(scale.to_mm(corners)) if scale else None,
     )
 
 
