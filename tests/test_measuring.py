@@ -379,12 +379,12 @@ def test_the_prior_is_learnt_from_telling_profiles_only():
     rng = np.random.default_rng(0)
     wide = np.repeat(profile(7, depth=0.5, blur=1.2)[None], 60, axis=0) + rng.normal(0, 2, (60, 25)).astype(np.float32)
     fits = fit_profiles(wide, wide > 0, np.full(60, 8, np.float32))
-    learnt = learn_prior(fits)
+    learnt = learn_prior(fits, Prior())
     assert learnt.depth[0] == pytest.approx(0.5, abs=0.03)
     assert learnt.blur[0] == pytest.approx(1.2, abs=0.1)
     assert learnt.depth[1] < Prior().depth[1]
     thin = np.repeat(profile(0.5)[None], 60, axis=0) + rng.normal(0, 2, (60, 25)).astype(np.float32)
-    assert learn_prior(fit_profiles(thin, thin > 0, np.full(60, 2, np.float32))).depth == Prior().depth
+    assert learn_prior(fit_profiles(thin, thin > 0, np.full(60, 2, np.float32)), Prior()).depth == Prior().depth
 
 
 def test_measured_profiles_of_real_cracks(shared):

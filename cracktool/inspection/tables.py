@@ -16,8 +16,7 @@ from cracktool.files import open_atomic
 from cracktool.inspection.records import CrackRecord, LineRecord, PhotoRecord
 from cracktool.inspection.schema import CRACKS, PHOTOS, POINTS, SCHEMA, Column, Row, columns
 from cracktool.measuring import Verdict
-
-_Z95 = 1.959964
+from cracktool.measuring.widths import Z95
 
 
 def write_photos_csv(path: Path, records: Iterable[PhotoRecord], *, scaled: bool) -> None:
@@ -92,7 +91,7 @@ def _point(record: PhotoRecord, crack: CrackRecord, line: LineRecord, branch: in
         if width and low and high:
             # Both intervals are of logarithms, so their widths add as squares.
             scale_std = float(crack.row.get("scale_relative_std") or 0.0)
-            spread = math.exp(math.hypot(math.log(high / width), _Z95 * scale_std))
+            spread = math.exp(math.hypot(math.log(high / width), Z95 * scale_std))
             mm = width * scale
             row |= {
                 "width_mm": round(mm, 4),

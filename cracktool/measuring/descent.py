@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cracktool.measuring.priors import Float32s
+from cracktool.measuring.rows import Rows
 
 _DAMPING = 0.001  # more of it shortens steps along the valley of r and w
 HUBER = 2.5  # residuals beyond that many standard deviations count linearly: stains, aggregate, other cracks
@@ -22,7 +22,7 @@ _DIAGONAL = np.arange(6)
 
 
 @dataclass(eq=False)
-class Place:
+class Place(Rows):
     """Parameters of n profiles, and what the profiles say of them there.
 
     Args:
@@ -37,16 +37,9 @@ class Place:
     products: Float32s
     cost: Float32s
 
-    def __getitem__(self, chosen: npt.NDArray[np.bool_ | np.int64]) -> Place:
-        return Place(*(each[chosen] for each in vars(self).values()))
-
-    def __setitem__(self, chosen: npt.NDArray[np.bool_ | np.int64], other: Place) -> None:
-        for mine, new in zip(vars(self).values(), vars(other).values(), strict=True):
-            mine[chosen] = new
-
 
 @dataclass(eq=False)
-class Problem:
+class Problem(Rows):
     """What n profiles and their priors ask of the parameters theta (n, 6).
 
     Args:
@@ -64,9 +57,6 @@ class Problem:
     noise: Float32s
     mean: Float32s
     precision: Float32s
-
-    def __getitem__(self, chosen: npt.NDArray[np.bool_]) -> Problem:
-        return Problem(*(each[chosen] for each in vars(self).values()))
 
     def at(self, theta: Float32s) -> Place:
         """Return what there is to know at `theta`."""

@@ -44,6 +44,7 @@ _ALONG = 20.0  # degrees from the reference that still count as along it
 _MAIN_SHARE = 0.8
 _TOGETHER = 1024  # ends compared with those of the rows below them at a time; bounds the memory
 _ROUND = 2.0  # times its width: a shorter crack has no direction
+_ASIDE = 30.0  # degrees by which either of two ends that face each other may point away from the other one
 
 
 def name_kind(
@@ -98,13 +99,12 @@ class Ends:
     part: Ints
 
 
-def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[int, int]]:
+def facing_ends(ends: Ends, *, reach: float) -> list[tuple[int, int]]:
     """Return pairs of ends of different parts that face each other, nearest first; each end and each two parts once.
 
     Args:
         ends: Free ends.
         reach: Widest gap in px; 0 finds none.
-        angle: Degrees by which either end may point away from the other one.
 
     Example:
         >>> two = Ends(np.array([[0.0, 9], [0, 14]]), np.array([[0.0, 1], [0, -1]]), np.array([0, 1]))
@@ -119,7 +119,7 @@ def facing_ends(ends: Ends, *, reach: float, angle: float = 30.0) -> list[tuple[
     distance = np.hypot(gap[:, 0], gap[:, 1])
     # Ends that touch or overlap by a pixel have no direction between them: they must point against each other then.
     direction = np.where(distance[:, None] > 1.5, gap / np.maximum(distance, 1e-9)[:, None], ends.outward[one])
-    limit = np.cos(np.radians(angle))
+    limit = np.cos(np.radians(_ASIDE))
     facing = ((ends.outward[one] * direction).sum(axis=1) >= limit) & (
         (ends.outward[two] * -direction).sum(axis=1) >= limit
     )

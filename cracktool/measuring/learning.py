@@ -11,13 +11,14 @@ import numpy.typing as npt
 from cracktool.measuring.priors import Float32s, Prior, Priors
 from cracktool.measuring.profiles import ProfileFit
 
+_TELLING = 25  # profiles of a photo; fewer that show depth or blur by themselves leave its prior as it is
 _LEAST = 8  # profiles of one crack that are worth a prior of their own
 _DECIDED = 0.5  # of the prior's standard deviation of log depth
 _SHARED = 7.0  # profiles that count as one: neighbours share noise, and no crack is as even as the model has it
 _WITHIN = (0.15, 0.1)  # standard deviations of log blur and log depth along one crack, at least
 
 
-def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25) -> Prior:
+def learn_prior(fit: ProfileFit, prior: Prior) -> Prior:
     """Return the prior narrowed by the profiles of the same photo that show depth and blur by themselves.
 
     How far the texture's noise hangs together is learnt from what all fits leave over.
@@ -25,21 +26,19 @@ def learn_prior(fit: ProfileFit, prior: Prior | None = None, *, least: int = 25)
     Args:
         fit: Fits under `prior`.
         prior: What was known before.
-        least: Fewer telling profiles than this leave a prior as it is.
     """
-    prior = prior or Prior()
     strong = fit.contrast > 8
 
     def narrowed(value: Float32s, std: Float32s, before: tuple[float, float], floor: float) -> tuple[float, float]:
         telling = np.log(value[strong & (std < before[1] / 2)])
-        if len(telling) < least:
+        if len(telling) < _TELLING:
             return before
         middle = float(np.median(telling))
         spread = 1.48 * float(np.median(np.abs(telling - middle)))
         return float(np.exp(middle)), min(float(np.hypot(spread, floor)), before[1])
 
     correlation = prior.correlation
-    if len(fit.similarity) >= least:
+    if len(fit.similarity) >= _TELLING:
         # Noise of which each sample resembles the one before it, AR(1). The fit has taken a part of the likeness away:
         # about the number of parameters over twice the number of samples.
         alike = float(np.clip(fit.similarity.mean() + 0.12, 0.0, 0.75))

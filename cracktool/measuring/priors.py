@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cracktool.measuring.rows import Rows
+
 Float32s = npt.NDArray[np.float32]
 
 
@@ -38,7 +40,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Priors:
+class Priors(Rows):
     """What is known of the crack of each of N profiles, as in `Prior`; arrays float32 (N,)."""
 
     depth: Float32s
@@ -46,13 +48,3 @@ class Priors:
     blur: Float32s
     blur_std: Float32s
     correlation: float
-
-    def __getitem__(self, chosen: slice | npt.NDArray[np.int64]) -> Priors:
-        """Return those of some of the profiles."""
-        depth, depth_std = self.depth[chosen], self.depth_std[chosen]
-        return Priors(depth, depth_std, self.blur[chosen], self.blur_std[chosen], self.correlation)
-
-    def __setitem__(self, chosen: slice | npt.NDArray[np.bool_], others: Priors) -> None:
-        """Replace those of some of the profiles."""
-        self.depth[chosen], self.depth_std[chosen] = others.depth, others.depth_std
-        self.blur[chosen], self.blur_std[chosen] = others.blur, others.blur_std

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cracktool.measuring.descent import B0, B1, HUBER, SIGMA, C, Problem, R, W, descend, solve
 from cracktool.measuring.priors import Float32s, Priors
+from cracktool.measuring.rows import Rows
 
 _CHUNK = 512  # profiles fitted together: their Jacobian, about 0.5 MB, stays in the cache of a core
 _PASSES = ((3, 1.0), (2, 0.05))  # steps at most, and gain of one at which to stop; the noise is estimated after each
@@ -31,7 +32,7 @@ _NOISE_FLOOR = 0.7  # grey levels; rounding alone makes 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class ProfileFit:
+class ProfileFit(Rows):
     """Widths of N profiles, each array float32 (N,).
 
     Args:
@@ -68,15 +69,6 @@ class ProfileFit:
     def unknown(cls, count: int) -> ProfileFit:
         """Return as many fits that are not made yet: nan."""
         return cls(*(np.full(count, np.nan, np.float32) for _ in fields(cls)))
-
-    def __getitem__(self, chosen: slice | npt.NDArray[np.bool_ | np.int64]) -> ProfileFit:
-        """Return the fits of some of the profiles."""
-        return ProfileFit(*(each[chosen] for each in vars(self).values()))
-
-    def __setitem__(self, chosen: slice | npt.NDArray[np.bool_ | np.int64], others: ProfileFit) -> None:
-        """Replace the fits of some of the profiles."""
-        for mine, other in zip(vars(self).values(), vars(others).values(), strict=True):
-            mine[chosen] = other
 
 
 def fit_profiles(

@@ -14,6 +14,7 @@ import numpy as np
 from cracktool.images import Image, Mask
 from cracktool.measuring.components import Floats, Ints
 from cracktool.measuring.priors import Float32s
+from cracktool.measuring.rows import Rows
 
 _TILE = 1024  # px; points of a tile are sampled together
 _REACH = (11, 14)  # samples to either side, at least and at most; longer profiles have wider steps
@@ -22,7 +23,7 @@ SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
 
 
 @dataclass(frozen=True, eq=False)
-class Profiles:
+class Profiles(Rows):
     """Profiles across n points, of S samples each.
 
     Args:
@@ -40,9 +41,6 @@ class Profiles:
         """Where the samples lie along the normals, px, (n, S)."""
         size = self.share.shape[1]
         return np.asarray(self.step[:, None] * (np.arange(size) - size // 2), np.float32)
-
-    def __getitem__(self, chosen: Ints) -> Profiles:
-        return Profiles(self.share[chosen], self.grey[chosen], self.step[chosen])
 
 
 def by_tile(points: Floats) -> list[Ints]:

@@ -14,6 +14,8 @@ from cracktool.errors import UsageError
 from cracktool.measuring.components import Floats
 from cracktool.measuring.polylines import tangents
 
+_TOLERANCE = 0.05  # share by which two scales of a photo may differ beyond twice their standard deviations
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scale:
@@ -71,13 +73,12 @@ def given_scale(mm_per_px: float, relative_std: float = 0.0) -> Scale:
     return Scale(matrix=np.diag([mm_per_px, mm_per_px, 1.0]), source="given", relative_std=relative_std)
 
 
-def agree_on(scales: Sequence[Scale], shape_hw: tuple[int, int], *, tolerance: float = 0.05) -> Scale | None:
+def agree_on(scales: Sequence[Scale], shape_hw: tuple[int, int]) -> Scale | None:
     """Return the surest of several scales of one photo, or None where there is none.
 
     Args:
         scales: Those that are known, such as given by the user and found in the photo.
         shape_hw: Height and width of the photo in px; scales are compared in its middle.
-        tolerance: Share by which two may differ beyond twice their standard deviations.
 
     Raises:
         UsageError: Two of them contradict each other.
@@ -86,7 +87,7 @@ def agree_on(scales: Sequence[Scale], shape_hw: tuple[int, int], *, tolerance: f
     found = [(float(each.relative_std_at(middle)[0]), float(each.mm_per_px(middle)[0]), each) for each in scales]
     for position, (std, value, scale) in enumerate(found):
         for other_std, other_value, other in found[:position]:
-            if abs(np.log(value / other_value)) > tolerance + 2 * np.hypot(std, other_std):
+            if abs(np.log(value / other_value)) > _TOLERANCE + 2 * np.hypot(std, other_std):
                 raise UsageError(
                     f"the scales contradict each other: {other.source} says {other_value:.4g} mm per px, "
                     f"{scale.source} says {value:.4g}",

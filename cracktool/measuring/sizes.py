@@ -18,9 +18,7 @@ from cracktool.measuring.cracks import Crack, CrackLine, Size, WidthSummary
 from cracktool.measuring.polylines import length
 from cracktool.measuring.scale import Scale, scale_across
 from cracktool.measuring.severity import Severity, SeverityProfile
-from cracktool.measuring.widths import Verdict
-
-_Z95 = 1.959964
+from cracktool.measuring.widths import Z95, Verdict
 
 
 def size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], main_length: float, area: float) -> Size:
@@ -33,20 +31,61 @@ def size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], ma
         main_length: Length of its main way.
         area: Pixels of its mask.
     """
-    points = np.concatenate([line.points for line in lines])
-    widths = [line.widths for line in lines]
-    mask_width = np.concatenate([each.mask_width for each in widths]).astype(np.float64)
-    width = np.concatenate([each.width for each in widths]).astype(np.float64)
-    log_std = np.concatenate([each.log_std for each in widths]).astype(np.float64)
-    good, whole = np.isfinite(width), _whole(lines)
-    steady = np.concatenate([_steady(each.width) for each in widths])
-    return Size(
-        length=sum(lengths),
+    return _size(
+        lines,
+        [1.0] * len(lines),
+        0.0,
+        along=sum(lengths),
         gaps=sum(length(gap) for gap in gaps),
         main_length=main_length,
         area=area,
-        mask_width=_summary(mask_width[whole], np.zeros(int(whole.sum())), points[whole], mask_width[whole]),
+    )
+
+
+def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack:
+    """Return the crack with its size in mm, and its severity."""
+    points = np.concatenate([line.points for line in crack.lines])
+    along = sum(length(scale.to_mm(line.points)) for line in crack.lines)
+    size = _size(
+        crack.lines,
+        [scale_across(line.points, scale) for line in crack.lines],
+        float(scale.relative_std_at(points).mean()),
+        along=along,
+        gaps=sum(length(scale.to_mm(gap)) for gap in crack.gaps),
+        main_length=crack.px.main_length * (along / max(crack.px.length, 1e-9)),
+        area=crack.px.area * float((scale.mm_per_px(points) ** 2).mean()),
+    )
+    return replace(crack, mm=size, severity=_severity(size.width, severity))
+
+
+def _size(
+    lines: Sequence[CrackLine],
+    across: Sequence[float | Floats],
+    relative_std: float,
+    *,
+    along: float,
+    gaps: float,
+    main_length: float,
+    area: float,
+) -> Size:
+    """Return a size in a unit of which there are `across` in a px at the points of each line."""
+    points = np.concatenate([line.points for line in lines])
+    widths = [line.widths.width * each for line, each in zip(lines, across, strict=True)]
+    width = np.concatenate(widths).astype(np.float64)
+    steady = np.concatenate([_steady(each) for each in widths])
+    mask_widths = [line.widths.mask_width * each for line, each in zip(lines, across, strict=True)]
+    mask_width = np.concatenate(mask_widths).astype(np.float64)
+    scale_std = np.full(len(points), relative_std)
+    log_std = np.hypot(np.concatenate([line.widths.log_std for line in lines]), scale_std)
+    good, whole = np.isfinite(width), _whole(lines)
+    return Size(
+        length=along,
+        gaps=gaps,
+        main_length=main_length,
+        area=area,
+        mask_width=_summary(mask_width[whole], scale_std[whole], points[whole], mask_width[whole]),
         width=_summary(width[good], log_std[good], points[good], steady[good]) if good.any() else None,
+        relative_std=relative_std,
     )
 
 
@@ -76,7 +115,7 @@ def _summary(width: Floats, log_std: Floats, points: Floats, steady: Floats) -> 
     most = int(highest.argmax())
     largest = float(highest[most])
     typical = float((width * log_std).mean()) / max(mean, 1e-9)
-    spread, at_most = np.exp(_Z95 * typical), np.exp(_Z95 * log_std[most])
+    spread, at_most = np.exp(Z95 * typical), np.exp(Z95 * log_std[most])
     return WidthSummary(
         mean=mean,
         median=float(median),
@@ -90,38 +129,6 @@ def _summary(width: Floats, log_std: Floats, points: Floats, steady: Floats) -> 
         max_high=float(largest * at_most),
         points=len(width),
     )
-
-
-def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack:
-    """Return the crack with its size in mm, and its severity."""
-    points = np.concatenate([line.points for line in crack.lines])
-    relative_std = float(scale.relative_std_at(points).mean())
-    per_px = [scale_across(line.points, scale) for line in crack.lines]
-    placed = [scale.to_mm(line.points) for line in crack.lines]
-    lengths = [length(each) for each in placed]
-    stretch = sum(lengths) / max(crack.px.length, 1e-9)
-    widths = [line.widths.width * each for line, each in zip(crack.lines, per_px, strict=True)]
-    width = np.concatenate(widths).astype(np.float64)
-    steady = np.concatenate([_steady(each) for each in widths])
-    mask_width = np.concatenate(
-        [line.widths.mask_width * each for line, each in zip(crack.lines, per_px, strict=True)]
-    ).astype(np.float64)
-    log_std = np.concatenate([line.widths.log_std for line in crack.lines]).astype(np.float64)
-    good, whole = np.isfinite(width), _whole(crack.lines)
-    size = Size(
-        length=sum(lengths),
-        gaps=sum(length(scale.to_mm(gap)) for gap in crack.gaps),
-        main_length=crack.px.main_length * stretch,
-        area=crack.px.area * float((scale.mm_per_px(points) ** 2).mean()),
-        mask_width=_summary(
-            mask_width[whole], np.full(int(whole.sum()), relative_std), points[whole], mask_width[whole]
-        ),
-        width=_summary(width[good], np.hypot(log_std[good], relative_std), points[good], steady[good])
-        if good.any()
-        else None,
-        relative_std=relative_std,
-    )
-    return replace(crack, mm=size, severity=_severity(size.width, severity))
 
 
 def _severity(width: WidthSummary | None, profile: SeverityProfile | None) -> Severity | None:

@@ -6,7 +6,7 @@ Joins lines, pixels and the fit of `profiles`; knows nothing about cracks as who
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -17,12 +17,15 @@ from cracktool.measuring.components import Floats, Ints
 from cracktool.measuring.learning import learn_prior, learn_priors, undecided
 from cracktool.measuring.priors import Float32s, Prior, Priors
 from cracktool.measuring.profiles import ProfileFit, fit_profiles
+from cracktool.measuring.rows import Rows
 from cracktool.measuring.sampling import FLANK, SMOOTHING, Profiles, by_tile, sample
 
 _BATCH = 4096  # points measured together; their profiles are 3 MB
 _LEARN = 240  # profiles that the photo's own prior is learnt from, at most
 _LOG_STD_LIMIT = 0.55  # about 0.6 to 1.7 times the width at one standard deviation: no measurement any more
-_Z95 = 1.959964
+_PRIOR = Prior(blur=(math.hypot(Prior.blur[0], SMOOTHING), Prior.blur[1]))  # before this photo is looked at
+Z95 = 1.959964
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 
 class Verdict(IntEnum):
@@ -43,7 +46,7 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Widths:
+class Widths(Rows):
     """Widths at N points of a line, perpendicular to it, in px; each array (N,).
 
     Args:
@@ -68,22 +71,12 @@ class Widths:
     @property
     def low(self) -> Float32s:
         """Lower end of the 95 % interval."""
-        return np.asarray(self.width * np.exp(-_Z95 * self.log_std), np.float32)
+        return np.asarray(self.width * np.exp(-Z95 * self.log_std), np.float32)
 
     @property
     def high(self) -> Float32s:
         """Upper end of the 95 % interval."""
-        return np.asarray(self.width * np.exp(_Z95 * self.log_std), np.float32)
-
-    def __getitem__(self, chosen: slice | npt.NDArray[np.bool_] | Ints) -> Widths:
-        """Return the widths at some of the points."""
-        return Widths(
-            mask_width=self.mask_width[chosen],
-            width=self.width[chosen],
-            log_std=self.log_std[chosen],
-            verdict=self.verdict[chosen],
-            offset=self.offset[chosen],
-        )
+        return np.asarray(self.width * np.exp(Z95 * self.log_std), np.float32)
 
 
 def measure_widths(
@@ -94,8 +87,6 @@ def measure_widths(
     half_width: Floats,
     unsuited: npt.NDArray[np.uint8],
     group: Ints,
-    *,
-    prior: Prior | None = None,
 ) -> Widths:
     """Measure widths at points of centre lines.
 
@@ -110,10 +101,8 @@ def measure_widths(
         half_width: Of the mask around the points, px, (N,); how far profiles must reach.
         unsuited: `Verdict` codes of points that are not to be measured, uint8 (N,); 0 elsewhere.
         group: Number of the crack that each point is of: its points tell its depth and blur together.
-        prior: What is known of cracks before this photo is looked at.
     """
-    prior = prior or Prior()
-    prior = replace(prior, blur=(math.hypot(prior.blur[0], SMOOTHING), prior.blur[1]))
+    prior = _PRIOR
     whole = sample(photo, mask, points, normals, half_width) if 0 < len(points) <= _BATCH else None
     result = _empty(len(points))
     result.verdict[:] = np.where(unsuited == Verdict.MEASURED, Verdict.NO_PHOTO, unsuited)
@@ -176,7 +165,7 @@ def _empty(count: int) -> Widths:
 
 
 @dataclass(frozen=True, eq=False)
-class _Section:
+class _Section(Rows):
     """The mask across points.
 
     Args:
@@ -188,9 +177,6 @@ class _Section:
     width: Float32s
     offset: Float32s
     usable: npt.NDArray[np.bool_]
-
-    def __getitem__(self, chosen: Ints) -> _Section:
-        return _Section(self.width[chosen], self.offset[chosen], self.usable[chosen])
 
 
 def _section(sampled: Profiles) -> _Section:
