@@ -19,6 +19,7 @@ def lines_csv(cracks: Sequence[Crack]) -> bytes:
     branches from or goes on from, empty for none; places and widths are those of `Crack`, in px of the mask.
 
     Example:
+        >>> import numpy as np
         >>> bar = Crack(points=np.array([[8.0, -5.0], [8.0, 25.0]]), widths=np.array([3.0, 3.25]))
         >>> lines_csv([bar]).decode().splitlines()
         ['crack,parent,point,y_px,x_px,width_px', '0,,0,8.00,-5.00,3.00', '0,,1,8.00,25.00,3.25']
