@@ -109,7 +109,11 @@ def read_georeference(path: Path) -> GeoReference | None:
 def _plane(crs: Any) -> Any:
     """Return a coordinate system without its heights, which maps of cracks have not."""
     words = crs.to_dict(projjson=True)
-    return type(crs).from_user_input(words["components"][0]) if words.get("type") == "CompoundCRS" else crs
+    if words.get("type") != "CompoundCRS":
+        return crs
+    plane = type(crs).from_user_input(words["components"][0])
+    epsg = plane.to_epsg()
+    return type(crs).from_epsg(epsg) if epsg else plane  # in the words of files without heights: one layer of a map
 
 
 def _ground_mm(crs: Any, x: float, y: float) -> tuple[float, float]:

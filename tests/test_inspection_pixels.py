@@ -68,6 +68,12 @@ def test_nodata_is_no_surface(raster, tmp_path, monkeypatch, held):
     assert part["density_m_per_m2"] == pytest.approx(whole["density_m_per_m2"] / 0.6, rel=1e-4)
 
 
+def test_a_photo_of_nodata_has_no_density(raster, tmp_path):
+    write_raster(raster[0], np.zeros((1100, 700), np.uint8), nodata=0)
+    row = measured(*raster, tmp_path / "empty")
+    assert (row["area_mm2"], row["density_m_per_m2"]) == (0, None)
+
+
 def test_a_mask_without_photo_has_the_scale_of_its_own_georeference(raster, tmp_path):
     row = measured(None, raster[1], tmp_path / "alone")
     assert row["scale_source"] == "geotiff"

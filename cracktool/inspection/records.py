@@ -216,7 +216,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
         values |= {
             "length_mm": _rounded(sum(crack.mm.length for crack in found.cracks if crack.mm)),
             "area_mm2": _rounded(found.area_mm2 or 0.0),
-            "density_m_per_m2": _rounded(found.density or 0.0, 5),
+            "density_m_per_m2": _rounded_or_none(found.density, 5),
             "width_max_mm": max(((each.borne_out, each.max) for each in widths_mm), default=(False, None))[1],
             **_scale_values(found.scale, middle),
             "severity": max(labels, key=order.index, default=None),
