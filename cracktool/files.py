@@ -103,6 +103,19 @@ def make_folder(out: Path) -> None:
         raise OutputError("cannot be written: Permission denied", path=out, remedy="choose another folder with -o")
 
 
+def relative(path: str | Path, folder: Path) -> str:
+    """Return the way from a folder to a file, with forward slashes; empty where it is on another drive of Windows.
+
+    Example:
+        >>> relative("data/images/a.png", Path("data/sheets"))
+        '../images/a.png'
+    """
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return ""
+
+
 def is_by_product(path: Path) -> bool:
     """Return whether `crack infer` writes such a file beside masks: probabilities, or a photo with the crack drawn in.
 

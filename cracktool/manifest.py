@@ -19,6 +19,7 @@ from cracktool.files import replace_file
 FILE_NAME = "manifest.csv"
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Label = Literal["cracked", "uncracked", "unknown"]
 
 
@@ -84,8 +85,8 @@ class Manifest:
 
     def split(self, name: str) -> Manifest:
         """Return the part of the table in one split; UsageError for a name that is not a split."""
-        if name not in get_args(Split):
-            raise UsageError(f"no split {name!r}", remedy=f"use one of {', '.join(get_args(Split))}")
+        if name not in SPLITS:
+            raise UsageError(f"no split {name!r}", remedy=f"use one of {', '.join(SPLITS)}")
         return Manifest(self.folder, tuple(entry for entry in self.entries if entry.split == name))
 
     def image_path(self, entry: Entry) -> Path:
@@ -159,7 +160,7 @@ def _parse(table: Path, number: int, row: dict[str | None, str | None]) -> Entry
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    if row["split"] not in get_args(Split) or row["label"] not in get_args(Label):
+    if row["split"] not in SPLITS or row["label"] not in get_args(Label):
         raise ValueError(f"split {row['split']!r}, label {row['label']!r}")
     fraction = float(row["crack_fraction"])
     if not (fraction == -1 or 0 <= fraction <= 1):
@@ -167,7 +168,7 @@ def _entry(row: dict[str, str]) -> Entry:
     return Entry(
         image=row["image"],
         mask=row["mask"],
-        split=row["split"],  # type: ignore[arg-type]  # checked above
+        split=row["split"],
         group=row["group"],
         source=row["source"],
         height=int(row["height"]),

@@ -11,11 +11,13 @@ import numpy as np
 from cracktool.images import Image, Mask
 
 COLOUR = (255, 0, 200)  # magenta: far from asphalt, concrete, brick, rust, moss and chalk alike
+"""RGB of cracks wherever they are drawn."""
+
 _TINT = 0.35
 _LINE_SHARE = 1 / 800  # outline as a share of the photo's long side: about one pixel on a screen
 
 
-def draw_overlay(photo: Image, mask: Mask, *, colour: tuple[int, int, int] = COLOUR) -> Image:
+def draw_overlay(photo: Image, mask: Mask) -> Image:
     """Return the photo with a line around each crack and a light tint on it.
 
     The line runs outside the crack, so that the crack itself stays to be judged.
@@ -23,7 +25,6 @@ def draw_overlay(photo: Image, mask: Mask, *, colour: tuple[int, int, int] = COL
     Args:
         photo: RGB uint8 (H, W, 3); enlarged where the mask is larger.
         mask: bool (H, W), True on crack; (scale H, scale W) of a network that enlarges.
-        colour: RGB of line and tint.
 
     Example:
         >>> draw_overlay(photo, predictor.mask(photo)).shape == photo.shape
@@ -37,7 +38,7 @@ def draw_overlay(photo: Image, mask: Mask, *, colour: tuple[int, int, int] = COL
         return result
     reach = max(1, round(max(mask.shape) * _LINE_SHARE))
     grown = cv2.dilate(crack, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-    tinted = result[mask] * (1 - _TINT) + np.array(colour) * _TINT
-    result[grown > crack] = colour
+    tinted = result[mask] * (1 - _TINT) + np.array(COLOUR) * _TINT
+    result[grown > crack] = COLOUR
     result[mask] = tinted.astype(np.uint8)
     return result

@@ -26,12 +26,12 @@ from cracktool.degradation import SCALE
 from cracktool.errors import InputError, UsageError
 from cracktool.images import Image, Mask, encode_jpeg, read_grey, read_image
 from cracktool.manifest import read_manifest
+from cracktool.overlay import COLOUR
 
 Progress = Callable[[int, int], None]
 
 _SOFT_SHARE = 0.01  # greys as a share of the crack: fewer are the noise of a few edges
 _THUMB_HW = 180, 240
-_OUTLINE = (255, 0, 200)  # as in overlays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,5 +182,5 @@ def _thumbnail(photo: Image, mask: Mask | None) -> bytes:
     small: Image = np.array(cv2.resize(photo, size, interpolation=method), np.uint8)
     if mask is not None:
         crack = (cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
-        small[cv2.dilate(crack, np.ones((3, 3), np.uint8)) > crack] = _OUTLINE
+        small[cv2.dilate(crack, np.ones((3, 3), np.uint8)) > crack] = COLOUR
     return encode_jpeg(small, 75)

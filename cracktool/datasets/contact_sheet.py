@@ -6,7 +6,6 @@ The page holds all that it shows and fetches nothing; it is written from what `c
 from __future__ import annotations
 
 import base64
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -14,10 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cracktool.datasets.findings import KINDS, Checked, CheckedImage, Finding
-from cracktool.files import replace_file
+from cracktool.files import relative, replace_file
 from cracktool.html import page
-
-_SPLITS = ("train", "val", "test")
+from cracktool.manifest import SPLITS
 
 
 def write_sheet(checked: Checked, path: Path) -> None:
@@ -72,7 +70,7 @@ def _head(checked: Checked, whole: Sequence[Finding]) -> str:
     showing = [("", "all photos"), ("any", f"with findings ({len(checked.images) - clean})")]
     showing += [(kind, f"{kind} ({kinds[kind]})") for kind in KINDS if kinds[kind]]
     showing += [("none", f"without findings ({clean})")]
-    parts = [("", "all splits"), *((split, f"{split} ({splits[split]})") for split in _SPLITS if splits[split])]
+    parts = [("", "all splits"), *((split, f"{split} ({splits[split]})") for split in SPLITS if splits[split])]
     orders = [("", "findings first"), ("more", "most crack first"), ("less", "least crack first"), ("name", "by name")]
     meanings = "".join(f"<dt>{kind}<dd>{escape(KINDS[kind])}" for kind in KINDS if kinds[kind])
     return (
@@ -112,11 +110,8 @@ def _picture(image: CheckedImage, folder: Path) -> str:
         return '<div class="none">no picture</div>'
     data = base64.b64encode(image.thumbnail).decode("ascii")
     shown = f'<img decoding="async" alt="{escape(image.name, quote=True)}" src="data:image/jpeg;base64,{data}">'
-    try:
-        link = os.path.relpath(image.path, folder)
-    except ValueError:  # on another drive
-        return shown
-    return f'<a href="{quote(Path(link).as_posix(), errors="replace")}">{shown}</a>'
+    link = quote(relative(image.path, folder), errors="replace")
+    return f'<a href="{link}">{shown}</a>' if link else shown
 
 
 def _line(finding: Finding, image: CheckedImage, places: Mapping[str, tuple[str, str]]) -> str:

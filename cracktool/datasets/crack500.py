@@ -17,7 +17,7 @@ from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, Ra
 from cracktool.datasets.tiling import Cutter, require_crack
 from cracktool.errors import CrackError, InputError
 from cracktool.images import Image, Mask, read_image, read_mask, read_size
-from cracktool.manifest import Split
+from cracktool.manifest import SPLITS, Split
 
 GRID = 4  # tiles per side of a photo
 MIN_CRACK_PX = 1001  # the published rule: more than 1000
@@ -81,7 +81,7 @@ def _scan(source: Path) -> dict[Split | None, _Found]:
             files.masks[path.stem.removesuffix("_mask")] = path
         else:
             (files.tiles if _TILE.match(path.stem) else files.photos)[path.stem] = path
-    return dict(sorted(found.items(), key=lambda pair: ("train", "val", "test", None).index(pair[0])))
+    return dict(sorted(found.items(), key=lambda pair: (*SPLITS, None).index(pair[0])))
 
 
 def _is_mask(path: Path, folders: list[str]) -> bool:

@@ -31,7 +31,7 @@ from cracktool.datasets.storing import Stored, Task, store
 from cracktool.datasets.tiling import note_sparse, tiled
 from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
 from cracktool.files import leftovers
-from cracktool.manifest import FILE_NAME, Entry, Split, read_manifest, write_manifest
+from cracktool.manifest import FILE_NAME, SPLITS, Entry, Split, read_manifest, write_manifest
 from cracktool.threads import in_order
 
 Progress = Callable[[int, int], None]
@@ -133,7 +133,7 @@ def prepare(
         path.unlink(missing_ok=True)
     return Prepared(
         manifest=table,
-        counts={split: sum(entry.split == split for entry in entries) for split in ("train", "val", "test")},
+        counts={split: sum(entry.split == split for entry in entries) for split in SPLITS},
         published=known.published if as_published else {},
         left_out=len(done) - len(kept),
         leaks=len(kept) - len(entries),

@@ -17,8 +17,7 @@ from cracktool.datasets.findings import CheckedImage, Finding
 from cracktool.datasets.overlaps import Grey, Marks, candidates, overlap, shrunk
 from cracktool.datasets.splitting import equal_pairs
 from cracktool.images import read_image
-
-_WORTH = ("train", "val", "test")
+from cracktool.manifest import SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +84,14 @@ def _leaks_by_name(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
     for position, each in enumerate(seen):
         groups[each.image.folder, each.image.entry.group].append(position)
     for members in groups.values():
-        worth = {position: _WORTH.index(seen[position].image.entry.split) for position in members}
+        worth = {position: SPLITS.index(seen[position].image.entry.split) for position in members}
         best = max(members, key=lambda position: worth[position])
         yield from ((position, best) for position in members if worth[position] < worth[best])
 
 
 def _finding(one: CheckedImage, other: CheckedImage, text: str) -> Finding:
     """Return a leak where the splits differ; the image that scores need less comes first, for it is the one to go."""
-    one, other = sorted((one, other), key=lambda image: (_WORTH.index(image.entry.split), image.name))
+    one, other = sorted((one, other), key=lambda image: (SPLITS.index(image.entry.split), image.name))
     if one.entry.split == other.entry.split:
         return Finding(kind="copy", image=one.name, other=other.name, detail=f"{text}, {one.entry.split}")
     detail = f"{text}, {one.entry.split} and {other.entry.split}"

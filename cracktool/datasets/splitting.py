@@ -14,7 +14,7 @@ from itertools import chain, count, pairwise
 
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
 from cracktool.linking import lowest_linked
-from cracktool.manifest import Split, origin
+from cracktool.manifest import SPLITS, Split, origin
 
 
 def shares_to_cut(published: Set[Split], options: PrepareOptions, defaults: tuple[float, float]) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[b
         items: The images with their published splits; without one, an image counts as of train.
         copies: Pairs of positions that show the same.
     """
-    worth = [("train", "val", "test").index(item.split or "train") for item in items]
+    worth = [SPLITS.index(item.split or "train") for item in items]
     root = lowest_linked(len(items), [*copies, *equal_pairs(_photos(items))]).tolist()
     best: defaultdict[int, int] = defaultdict(int)
     for each, value in zip(root, worth, strict=True):

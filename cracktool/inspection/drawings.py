@@ -6,7 +6,6 @@ A record in, a file out; a class of severity is a layer, coloured from green to 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,13 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from cracktool.files import replace_file
+from cracktool.files import relative, replace_file
 from cracktool.inspection.records import CrackRecord, PhotoRecord
+from cracktool.overlay import COLOUR
 
 _DXF_COLOURS = (3, 2, 30, 1, 6)  # AutoCAD's numbers: green, yellow, orange, red, magenta
 _SVG_COLOURS = ("#2ca02c", "#e6c700", "#ff7f0e", "#d62728", "#c800c8")
-_PLAIN = "#ff00c8"
+_PLAIN = "#{:02x}{:02x}{:02x}".format(*COLOUR)
 
 
 def write_dxf(path: Path, record: PhotoRecord) -> None:
@@ -58,10 +58,7 @@ def write_svg(path: Path, record: PhotoRecord) -> None:
     """
     height, width = record.row["height_px"], record.row["width_px"]
     photo = str(record.row["photo"])
-    try:
-        link = quote(Path(os.path.relpath(photo, path.parent)).as_posix(), errors="replace")
-    except ValueError:  # on another drive
-        link = quote(Path(photo).as_posix(), errors="replace")
+    link = quote(relative(photo, path.parent) or Path(photo).as_posix(), errors="replace")
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="-0.5 -0.5 {width} {height}" width="{width}" height="{height}">',

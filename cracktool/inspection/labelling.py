@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from cracktool.files import open_atomic, replace_file
+from cracktool.files import open_atomic, relative, replace_file
 from cracktool.images import encode_png, read_mask
 from cracktool.inspection.outlines import Outline, find_outlines, run_lengths, shrunk
 from cracktool.inspection.records import PhotoRecord
@@ -31,13 +30,12 @@ def write_labelme(path: Path, record: PhotoRecord) -> None:
         InputError: The mask cannot be read any more.
         OutputError: It cannot be written.
     """
-    photo = str(record.row["photo"])
     (height, width), outlines = _outlines(record)
     content: dict[str, object] = {
         "version": "5.5.0",
         "flags": {},
         "shapes": [_labelme_shape(outline) for outline in outlines],
-        "imagePath": _relative(photo, path.parent),
+        "imagePath": _name_from(path.parent, record),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -64,7 +62,7 @@ def write_coco(path: Path, records: Iterable[PhotoRecord]) -> None:
                 numbers = {"id": annotations, "image_id": number, "category_id": 1}
                 annotation = _coco_annotation(outline, shape_hw) | numbers
                 file.write((b",\n" if annotations > 1 else b"\n") + json.dumps(annotation).encode())
-            name = _relative(str(record.row["photo"]), path.parent)
+            name = _name_from(path.parent, record)
             size = {"height": shape_hw[0], "width": shape_hw[1]}
             images.append({"id": number, "file_name": name, **size})
         text = json.dumps(images, ensure_ascii=False)
@@ -94,11 +92,9 @@ def _outlines(record: PhotoRecord) -> tuple[tuple[int, int], Iterator[Outline]]:
     return (mask.shape[0] // factor, mask.shape[1] // factor), (shrunk(outline, factor) for outline in found)
 
 
-def _relative(photo: str, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(photo, folder)).as_posix()
-    except ValueError:  # on another drive
-        return Path(photo).as_posix()
+def _name_from(folder: Path, record: PhotoRecord) -> str:
+    photo = str(record.row["photo"])
+    return relative(photo, folder) or Path(photo).as_posix()
 
 
 def _labelme_shape(outline: Outline) -> dict[str, object]:
@@ -128,7 +124,7 @@ def _coco_annotation(outline: Outline, shape_hw: tuple[int, int]) -> dict[str, o
 
 
 def _cvat_image(file: BinaryIO, number: int, record: PhotoRecord, folder: Path) -> None:
-    name = quoteattr(_relative(str(record.row["photo"]), folder))
+    name = quoteattr(_name_from(folder, record))
     (height, width), outlines = _outlines(record)
     size = f'width="{width}" height="{height}"'
     file.write(f'<image id="{number}" name={name} {size}>\n'.encode("utf-8", "replace"))

@@ -14,16 +14,17 @@ import numpy as np
 from cracktool.errors import CrackError
 from cracktool.images import Image, Mask, encode_jpeg, read_image, read_mask, read_size
 from cracktool.inspection.pixels import CRACK, raster_bands
+from cracktool.overlay import COLOUR
 
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
-_CRACK = (255, 0, 200)  # RGB, as in overlays
+_QUALITY = 72  # of the JPEG
 
 
-def photo_preview(path: Path, side: int, page: int = 0, *, quality: int = 72) -> str:
+def photo_preview(path: Path, side: int, page: int = 0) -> str:
     """Return a photo as the text of a JPEG data URL, at most `side` px long; empty where it cannot be read any more."""
     try:
         image = _read_reduced(path, side, page)
-        return _url("jpeg", encode_jpeg(_shrunk(image, side), quality))
+        return _url("jpeg", encode_jpeg(_shrunk(image, side), _QUALITY))
     except CrackError:
         return ""
 
@@ -38,7 +39,7 @@ def mask_preview(path: Path, side: int) -> tuple[str, int]:
     except CrackError:
         return "", 1
     palette = np.zeros((*small.shape, 4), np.uint8)
-    palette[small] = (*_CRACK[::-1], 255)  # OpenCV's order
+    palette[small] = (*COLOUR[::-1], 255)  # OpenCV's order
     _, data = cv2.imencode(".png", palette, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return _url("png", data.tobytes()), factor
 

@@ -6,7 +6,6 @@ Makes the data that ``report.js`` shows; how it looks is said in ``report.css``.
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cracktool import __version__
-from cracktool.files import open_atomic
+from cracktool.files import open_atomic, relative
 from cracktool.html import data_block, page
 from cracktool.inspection.preview import mask_preview, photo_preview
 from cracktool.inspection.records import CrackRecord, LineRecord, PhotoRecord
@@ -143,10 +142,7 @@ _CRACK_COLUMNS = (
 def _photo(record: PhotoRecord, folder: Path) -> list[object]:
     row = record.row
     photo = str(row["photo"])
-    try:
-        link = quote(Path(os.path.relpath(photo, folder)).as_posix(), errors="replace")
-    except ValueError:  # on another drive
-        link = ""
+    link = quote(relative(photo, folder), errors="replace")
     scale = ""
     if row.get("mm_per_px") is not None:
         std = float(row["scale_relative_std"] or 0)

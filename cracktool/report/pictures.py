@@ -19,13 +19,13 @@ from PIL import ImageDraw, ImageFont
 from cracktool.errors import InputError
 from cracktool.files import replace_file
 from cracktool.images import Image, Mask, encode_png, read_image
+from cracktool.overlay import COLOUR
 
 if TYPE_CHECKING:
     from cracktool.evaluation import Report, Row
 
 # Okabe and Ito's colours: told apart by all common kinds of colour blindness, and by their brightness in print.
 FOUND, ALARM, MISSED = (255, 255, 255), (230, 159, 0), (86, 180, 233)
-_OUTLINE = (255, 0, 200)  # as in overlays: magenta is far from asphalt, concrete, brick and rust
 _PANEL, _CELL, _GAP, _TEXT, _MOST_CELLS = 640, 224, 8, 18, 32
 
 
@@ -167,5 +167,5 @@ def _sample(image: Image, mask: Mask) -> Image:
     size = small.shape[1], small.shape[0]
     crack = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     outlined = small.copy()
-    outlined[cv2.dilate(crack.astype(np.uint8), np.ones((3, 3), np.uint8)) > crack] = _OUTLINE
+    outlined[cv2.dilate(crack.astype(np.uint8), np.ones((3, 3), np.uint8)) > crack] = COLOUR
     return np.concatenate([small, outlined], axis=1)
