@@ -130,7 +130,7 @@ def test_calibration_equals_a_loop_over_pixels(levels, truth):
         if (bins == number).any()
     ]
     assert expected_calibration_error(histogram) == pytest.approx(sum(gaps) / levels.size, abs=1e-12)
-    confidence, frequency, pixels = reliability(histogram, bins=4)
+    confidence, frequency, pixels = reliability(histogram)
     assert pixels.sum() == levels.size
     assert (confidence * pixels).sum() == pytest.approx(probabilities.sum())
     assert (frequency * pixels).sum() == pytest.approx(truth.sum())

@@ -20,7 +20,7 @@ from cracktool.evaluation.rows import Failure, Row
 from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
 from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
-from cracktool.protocols import Protocol, choose_protocols
+from cracktool.protocols import Evaluator, choose_protocols
 from cracktool.threads import in_order, processors
 
 
@@ -128,7 +128,7 @@ def _score(
     *,
     level: int,
     tolerances: tuple[float, ...],
-    protocols: Mapping[str, Protocol[Any]],
+    protocols: Mapping[str, Evaluator[Any]],
     scorer: Scorer | None,
 ) -> _Scored | Failure:
     entry, levels = prediction

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-from cracktool.inspection.collected import FORMATS, check_formats, write_collected
+from cracktool.inspection.collected import check_formats, write_collected
 from cracktool.inspection.records import PhotoRecord, read_record
 from cracktool.inspection.run import Inspected, Pair, find_pairs, inspect_photo, inspect_photos, pair_of
-from cracktool.inspection.schema import CRACKS, PHOTOS, POINTS, SCHEMA
+from cracktool.inspection.schema import CRACKS, PHOTOS, POINTS
 from cracktool.inspection.settings import InspectionOptions, parse_length, parse_settings
 
 __all__ = [
     "CRACKS",
-    "FORMATS",
     "PHOTOS",
     "POINTS",
-    "SCHEMA",
     "Inspected",
     "InspectionOptions",
     "Pair",

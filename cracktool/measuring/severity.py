@@ -50,11 +50,6 @@ class Severity:
     label: str
     possible: tuple[str, ...]
 
-    @property
-    def certain(self) -> bool:
-        """Whether the interval lies within one class."""
-        return len(self.possible) == 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class SeverityProfile:

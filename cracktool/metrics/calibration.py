@@ -13,28 +13,29 @@ from cracktool.images import Mask
 from cracktool.metrics.counts import BINS, Curve, Levels, check_shapes
 from cracktool.metrics.histogram import Histogram
 
+_BINS = 16  # of probabilities: a divisor of the number of levels
 _PROBABILITIES = (np.arange(BINS) + 0.5) / BINS
 
 
-def expected_calibration_error(histogram: Histogram, *, bins: int = 16) -> float:
+def expected_calibration_error(histogram: Histogram) -> float:
     """Return the mean gap between confidence and frequency, each bin weighed by its pixels (Guo et al. 2017).
 
-    Pixels are binned by their probability of crack; `bins` of equal width must divide 256. 0 without any pixel. Over
-    whole photos the background decides it alone: see `near_crack`.
+    Pixels are binned by their probability of crack, 16 bins of equal width. 0 without any pixel. Over whole photos the
+    background decides it alone: see `near_crack`.
     """
-    confidence, frequency, pixels = reliability(histogram, bins=bins)
+    confidence, frequency, pixels = reliability(histogram)
     total = pixels.sum()
     return float((np.abs(confidence - frequency) * pixels).sum() / total) if total else 0.0
 
 
-def reliability(histogram: Histogram, *, bins: int = 16) -> tuple[Curve, Curve, npt.NDArray[np.int64]]:
-    """Return of each bin of probabilities its mean probability, its share of crack and its pixels, all (bins,).
+def reliability(histogram: Histogram) -> tuple[Curve, Curve, npt.NDArray[np.int64]]:
+    """Return of each bin of probabilities its mean probability, its share of crack and its pixels, all (16,).
 
     Both are 0 in a bin without pixels.
     """
-    crack, every = (values.reshape(bins, -1) for values in (histogram.crack, histogram.crack + histogram.background))
+    crack, every = (values.reshape(_BINS, -1) for values in (histogram.crack, histogram.crack + histogram.background))
     pixels = every.sum(axis=1)
-    weighed = (every * _PROBABILITIES.reshape(bins, -1)).sum(axis=1)
+    weighed = (every * _PROBABILITIES.reshape(_BINS, -1)).sum(axis=1)
     safe = np.maximum(pixels, 1)
     return weighed / safe, crack.sum(axis=1) / safe, pixels
 

@@ -18,24 +18,24 @@ from cracktool.errors import UsageError, did_you_mean
 from cracktool.protocols.cracksam import CRACKSAM
 from cracktool.protocols.csbsr import CSBSR
 from cracktool.protocols.deepsegmentor import DEEPSEGMENTOR
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.fphbn import FPHBN
 from cracktool.protocols.khanhha import KHANHHA
 from cracktool.protocols.mmseg import MMSEG
 from cracktool.protocols.omnicrack import OMNICRACK
 from cracktool.protocols.opencrack import OPENCRACK
-from cracktool.protocols.protocol import Protocol
 from cracktool.protocols.tut import TUT
 
-PROTOCOLS: dict[str, Protocol[Any]] = {
+PROTOCOLS: dict[str, Evaluator[Any]] = {
     protocol.name: protocol
     for protocol in (KHANHHA, MMSEG, CSBSR, TUT, DEEPSEGMENTOR, FPHBN, CRACKSAM, OMNICRACK, OPENCRACK)
 }
 """Name of a protocol -> the evaluator."""
 
-__all__ = ["PROTOCOLS", "Protocol", "choose_protocols"]
+__all__ = ["PROTOCOLS", "Evaluator", "choose_protocols"]
 
 
-def choose_protocols(names: Iterable[str]) -> dict[str, Protocol[Any]]:
+def choose_protocols(names: Iterable[str]) -> dict[str, Evaluator[Any]]:
     """Return evaluators by name; "all" stands for each of them.
 
     Raises:

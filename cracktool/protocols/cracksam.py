@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import Counts, Histogram, Levels
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import HALF
 
 
@@ -32,7 +32,7 @@ def _scores(counts: Counts) -> tuple[float, float, float, float]:
     return tp / predicted, tp / true, 2 * tp / (predicted + true), tp / (predicted + true - tp)
 
 
-CRACKSAM = Protocol(
+CRACKSAM = Evaluator(
     name="cracksam",
     source="Ge et al. 2024 (CrackSAM, arXiv 2312.04233); KG-TSI-Civil/CrackSAM, test.py and utils.py",
     text=(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import Contour, ContourDistances, Histogram, Levels
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import PERCENTS, Rates, Sweep, levels_above
 
 _LEVELS = levels_above(PERCENTS)
@@ -63,7 +63,7 @@ def summarise(records: Sequence[Curves], sources: Sequence[str]) -> dict[str, fl
     }
 
 
-CSBSR = Protocol(
+CSBSR = Evaluator(
     name="csbsr",
     source="Kondo and Ukita 2024 (CSBSR, IEEE TIM 73, 5013816); Yuki-11/CSBSR, model/engine/inference.py",
     text=(

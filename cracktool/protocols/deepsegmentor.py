@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import Histogram, Levels
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import PERCENTS_FROM_0, Rates, Sweep, fraction, harmonic_mean, levels_above
 
 _LEVELS = levels_above(PERCENTS_FROM_0)
@@ -48,7 +48,7 @@ def _segmentation(pooled: Sweep) -> dict[str, Rates]:
     }
 
 
-DEEPSEGMENTOR = Protocol(
+DEEPSEGMENTOR = Evaluator(
     name="deepsegmentor",
     source=(
         "Liu et al. 2019 (DeepCrack, Neurocomputing 338); yhlleo/DeepSegmentor, eval/prf_metrics.py and "

@@ -10,7 +10,7 @@ import numpy as np
 from cracktool.images import Mask
 from cracktool.metrics import Histogram, Levels, one_to_one_matches
 from cracktool.metrics.counts import check_shapes
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.ridges import ridges
 from cracktool.protocols.sweep import PERCENTS, Ints, Rates, Sweep, levels_from
 from cracktool.thinning import thin_pixels
@@ -102,7 +102,7 @@ def area(precision: Rates, recall: Rates) -> float:
     return float(heights.sum() / 100)
 
 
-FPHBN = Protocol(
+FPHBN = Evaluator(
     name="fphbn",
     source="Yang et al. 2019 (FPHBN, IEEE TITS); fyangneil/pavement-crack-detection, eval_tool/",
     text=(

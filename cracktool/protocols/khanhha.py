@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import Counts, Histogram, Levels
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 
 _FIRST_LEVEL = 52  # the first byte > 255 * 0.2
 _EPSILON = 1e-15
@@ -31,7 +31,7 @@ def summarise(records: Sequence[Counts], sources: Sequence[str]) -> dict[str, fl
     }
 
 
-KHANHHA = Protocol(
+KHANHHA = Evaluator(
     name="khanhha",
     source="khanhha/crack_segmentation, evaluate_unet.py (no paper)",
     text=(

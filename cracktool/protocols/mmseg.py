@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import NO_COUNTS, Counts, Histogram, Levels
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import HALF, Rates, fraction, harmonic_mean
 
 
@@ -49,7 +49,7 @@ def _mean(of_classes: Rates) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-MMSEG = Protocol(
+MMSEG = Evaluator(
     name="mmseg",
     source=(
         "Okran et al. 2026 (CrackRefineNet, Automation in Construction 181, 106635); AmmarOkran/CrackRefineNet, "

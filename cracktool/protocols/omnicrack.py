@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import Levels, Matches, line_matches
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import HALF
 
 _NOTHING = Matches(predicted=0, confirmed=0, true=0, found=0)
@@ -36,7 +36,7 @@ def cl_iou(lines: Matches) -> float:
     return lines.found / whole if whole else 0.0
 
 
-OMNICRACK = Protocol(
+OMNICRACK = Evaluator(
     name="omnicrack",
     source="Benz and Rodehorst 2024 (OmniCrack30k, CVPR workshops); ben-z-original/omnicrack30k, evaluation.py",
     text=(

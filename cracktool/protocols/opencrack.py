@@ -8,7 +8,7 @@ import numpy as np
 
 from cracktool.images import Mask
 from cracktool.metrics import BorderDistances, Histogram, Levels, line_iou, line_matches, normalised_surface_dice
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import HALF
 
 _BORDER_RADIUS = 2  # px; not published
@@ -42,7 +42,7 @@ def summarise(records: Sequence[Row | None], sources: Sequence[str]) -> dict[str
     return scores | {"IoU macro": float(macro[0]), "clIoU macro": float(macro[4])}
 
 
-OPENCRACK = Protocol(
+OPENCRACK = Evaluator(
     name="opencrack",
     source="Fadeev 2026 (OpenCrack); fadeevla/OpenCrack, README.md: the evaluation code is not published",
     text=(

@@ -16,17 +16,17 @@ from cracktool.errors import InputError
 Map = npt.NDArray[np.float32]
 
 _TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1], np.float32) / 25  # convTri of radius 4
+_REACH = 2  # px to both sides with which a pixel is compared
+_MARGIN = 5  # px of a strip along the picture's edge in which values fall linearly to 0
+_SLACK = 1.01  # a pixel goes only where a neighbour is greater than so many times its value
 _FAR = 1.001  # keeps the four neighbours of a point inside the picture
 
 
-def ridges(probabilities: Map, *, reach: int = 2, margin: int = 5, slack: float = 1.01) -> Map:
+def ridges(probabilities: Map) -> Map:
     """Return the map with 0 where it is not the greatest across the crack, and fading to 0 at the picture's edge.
 
     Args:
         probabilities: float32 (H, W).
-        reach: How far it compares to both sides, px.
-        margin: Width of the strip along the edge in which values fall linearly to 0, px.
-        slack: A pixel goes only where a neighbour is greater than `slack` times its value.
 
     Raises:
         InputError: The picture is less than 2 px high or wide, which has no direction.
@@ -41,11 +41,11 @@ def ridges(probabilities: Map, *, reach: int = 2, margin: int = 5, slack: float 
     rows, columns = (places.astype(np.float32) for places in crack)
     dy, dx = np.sin(towards), np.cos(towards)
     keep = np.ones(len(values), bool)
-    for step in (*range(-reach, 0), *range(1, reach + 1)):
-        keep &= ~(values * np.float32(slack) < _between(probabilities, rows + step * dy, columns + step * dx))
+    for step in (*range(-_REACH, 0), *range(1, _REACH + 1)):
+        keep &= ~(values * np.float32(_SLACK) < _between(probabilities, rows + step * dy, columns + step * dx))
     result = np.zeros_like(probabilities)
     result[crack] = np.where(keep, values, 0)
-    return _faded(result, margin)
+    return _faded(result)
 
 
 def across(probabilities: Map) -> Map:
@@ -76,9 +76,9 @@ def _between(values: Map, rows: Map, columns: Map) -> Map:
     return np.asarray(upper * (1 - down) + lower * down, np.float32)
 
 
-def _faded(values: Map, margin: int) -> Map:
+def _faded(values: Map) -> Map:
     height, width = values.shape
-    margin = min(margin, width // 2, height // 2)
+    margin = min(_MARGIN, width // 2, height // 2)
     for axis, length in enumerate((height, width)):
         place = np.arange(length)
         ramp = np.minimum(np.minimum(place, place[::-1]) / margin, 1).astype(np.float32)

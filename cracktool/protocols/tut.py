@@ -10,7 +10,7 @@ import numpy as np
 from cracktool.images import Mask
 from cracktool.metrics import Histogram, Levels
 from cracktool.metrics.counts import check_shapes
-from cracktool.protocols.protocol import Protocol
+from cracktool.protocols.evaluator import Evaluator
 from cracktool.protocols.sweep import PERCENTS_FROM_0, Rates, Sweep, fraction, harmonic_mean, levels_above
 
 _SIDE = 512
@@ -69,7 +69,7 @@ def _moved(counts: Histogram, to: Levels) -> Histogram:
     return Histogram(crack=moved[0], background=moved[1])
 
 
-TUT = Protocol(
+TUT = Evaluator(
     name="tut",
     source=(
         "Liu et al. 2025 (SCSegamba, CVPR, arXiv 2503.01113); Karl1109/SCSegamba, main.py, datasets/crack_dataset.py "

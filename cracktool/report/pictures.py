@@ -29,13 +29,11 @@ FOUND, ALARM, MISSED = (255, 255, 255), (230, 159, 0), (86, 180, 233)
 _PANEL, _CELL, _GAP, _TEXT, _MOST_CELLS = 640, 224, 8, 18, 32
 
 
-def choose_rows(rows: Sequence[Row], count: int | None) -> list[Row]:
-    """Return up to `count` rows with the worst, the median and the best IoU, worst first; None for all.
+def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return up to `count` rows with the worst, the median and the best IoU, worst first.
 
-    Images where truth and prediction are both empty show nothing and are left out, unless all are asked for.
+    Images where truth and prediction are both empty show nothing and are left out.
     """
-    if count is None:
-        return list(rows)
     ranked = sorted((row for row in rows if _shows_something(row)), key=_by_iou)
     if len(ranked) <= count:
         return ranked

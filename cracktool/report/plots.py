@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,11 +126,11 @@ def plot_robustness(cases: Sequence[Spoilt], score: str, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_curves(rows: str | Path | Iterable[Mapping[str, Any]], path: Path) -> None:
+def plot_curves(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Draw a run's loss and scores per epoch, or per step where the table has no epochs.
 
     Args:
-        rows: The run's ``metrics.csv``, or its rows: ``epoch`` or ``step``, columns with ``loss`` in their name, and
+        rows: Of the run's ``metrics.csv``: ``epoch`` or ``step``, columns with ``loss`` in their name, and
             with ``iou``, ``dice``, ``f1``, ``precision`` or ``recall`` in theirs. Blank values leave gaps.
         path: The PNG to write.
 
@@ -140,7 +139,7 @@ def plot_curves(rows: str | Path | Iterable[Mapping[str, Any]], path: Path) -> N
         OutputError: The file cannot be written.
 
     Example:
-        >>> plot_curves("runs/first/metrics.csv", Path("runs/first/curves.png"))
+        >>> plot_curves([{"epoch": 1, "val_iou": 0.3}, {"epoch": 2, "val_iou": 0.5}], Path("runs/first/curves.png"))
     """
     from matplotlib.figure import Figure
 
@@ -159,11 +158,10 @@ def plot_curves(rows: str | Path | Iterable[Mapping[str, Any]], path: Path) -> N
     _save(figure, path)
 
 
-def _columns(rows: str | Path | Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-    where = rows if isinstance(rows, str | Path) else None
-    table = list(_read_table(rows)) if isinstance(rows, str | Path) else list(rows)
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    table = list(rows)
     if not table or not {"epoch", "step"} & table[0].keys():
-        raise InputError("no training curve: a row with an epoch or a step was expected", path=where)
+        raise InputError("no training curve: a row with an epoch or a step was expected")
     try:
         return {
             name: [float(row[name]) if row[name] not in ("", None) else math.nan for row in table]
@@ -171,15 +169,7 @@ def _columns(rows: str | Path | Iterable[Mapping[str, Any]]) -> dict[str, list[f
             if name != "best"
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"no training curve: {error}", path=where) from error
-
-
-def _read_table(path: str | Path) -> list[dict[str, str]]:
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", path=path) from error
+        raise InputError(f"no training curve: {error}") from error
 
 
 def _lines(axes: Axes, axis: str, x: Sequence[float], columns: Mapping[str, Sequence[float]]) -> None:

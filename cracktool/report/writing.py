@@ -27,7 +27,7 @@ class Written:
     warnings: tuple[str, ...]
 
 
-def write_report(report: Report, folder: Path, *, figures: int | None = 12) -> Written:
+def write_report(report: Report, folder: Path, *, figures: int = 12) -> Written:
     """Write scores, tables, plots and pictures, and ``report.html`` with all of it.
 
     ``report.json``, ``per_image.csv``, ``per_photo.csv`` where photos have several images, ``confusion.png``,
@@ -37,7 +37,7 @@ def write_report(report: Report, folder: Path, *, figures: int | None = 12) -> W
     Args:
         report: What `cracktool.evaluation.evaluate` returned.
         folder: Where to write; files of these names are replaced.
-        figures: Number of images to draw: worst, median and best by IoU in equal parts; None for all.
+        figures: Number of images to draw: worst, median and best by IoU in equal parts.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -79,7 +79,7 @@ def _plots(report: Report, folder: Path) -> list[tuple[str, Path]]:
     return [(name, folder / f"{name}.png") for name in plots]
 
 
-def _figures(report: Report, folder: Path, count: int | None) -> tuple[list[tuple[str, Path]], list[str]]:
+def _figures(report: Report, folder: Path, count: int) -> tuple[list[tuple[str, Path]], list[str]]:
     """Draw images; return each with the file of its picture, and what could not be drawn."""
     drawn, warnings = [], []
     for row in choose_rows(report.rows, count):

@@ -16,7 +16,7 @@ Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol(Generic[Record]):
+class Evaluator(Generic[Record]):
     """A published evaluator, repeated with its own thresholds, comparisons, epsilons and rules for empty masks.
 
     Args:
