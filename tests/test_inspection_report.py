@@ -236,6 +236,16 @@ def test_an_evil_name_is_text(shown):
     assert EVIL in shown.inner_text("#rows")
 
 
+def test_the_page_says_which_standard_the_classes_are_of(report):
+    text = report.read_text()
+    assert "Classes after EN 1992-1-1:2004, table 7.1N" in text
+    assert "Check against your edition and national annex." in text
+
+
+def test_the_page_shows_the_standard(shown):
+    assert "Classes after EN 1992-1-1:2004, table 7.1N" in shown.inner_text("#about")
+
+
 def test_light_and_dark(shown):
     back = "getComputedStyle(document.querySelector('thead th')).backgroundColor"
     colours = []

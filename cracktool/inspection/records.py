@@ -20,7 +20,7 @@ from cracktool.files import replace_file
 from cracktool.georeference import GeoReference
 from cracktool.inspection.positions import Position
 from cracktool.inspection.schema import CRACKS, PHOTOS, SCHEMA, Row, columns
-from cracktool.measuring import Crack, CrackLine, Measurements, Scale, Size
+from cracktool.measuring import Crack, CrackLine, Measurements, Scale, SeverityProfile, Size
 from cracktool.measuring.scale import scale_across
 
 Numbers = list[float | None]
@@ -71,6 +71,7 @@ class PhotoRecord:
         matrix: Homography from px to mm, three rows; None without a scale.
         geo: How it lies on a map, or None.
         severities: Labels of the profile's classes from narrow to wide.
+        rules: Which standard they are of, and what a reader must know of it.
         enlarged: How many times as fine as the photo its mask is. All px are those of the mask.
     """
 
@@ -80,6 +81,7 @@ class PhotoRecord:
     matrix: tuple[tuple[float, ...], ...] | None = None
     geo: GeoReference | None = None
     severities: tuple[str, ...] = ()
+    rules: str = ""
     enlarged: int = 1
 
     @property
@@ -127,8 +129,13 @@ def make_record(
         matrix=tuple(tuple(map(float, row)) for row in scale.matrix) if scale else None,
         geo=geo,
         severities=tuple(each.label for each in found.profile.classes) if found.profile else (),
+        rules=_rules(found.profile) if found.profile else "",
         enlarged=enlarged,
     )
+
+
+def _rules(profile: SeverityProfile) -> str:
+    return f"Classes after {profile.standard}. {profile.note or 'Check against your edition.'}"
 
 
 def write_record(path: Path, record: PhotoRecord) -> None:

@@ -355,7 +355,7 @@ function tiles() {
   const noted = photos.filter((photo) => photo.notes).length;
   const parts = [
     `Measured by cracktool ${data.version}, tables ${data.schema}.`,
-    data.profile ? `Severity: ${data.profile}; check against your edition.` : "",
+    data.profile ? `Severity: ${data.profile}. ${data.rules}` : "",
     "Intervals in grey hold the width with 95 %.",
     noted ? `${noted} photos have remarks.` : "",
   ];

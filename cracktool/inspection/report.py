@@ -101,17 +101,19 @@ def _body(records: Iterable[PhotoRecord], folder: Path) -> Iterator[str]:
 def _overview(records: Iterable[PhotoRecord], folder: Path) -> dict[str, object]:
     photos, cracks = [], []
     severities: tuple[str, ...] = ()
-    profile = ""
+    profile = rules = ""
     for number, record in enumerate(records):
         photos.append(_photo(record, folder))
         cracks += [[number, *_crack(crack)] for crack in record.cracks]
         severities = severities or record.severities
         profile = profile or str(record.row.get("severity_profile") or "")
+        rules = rules or record.rules
     return {
         "version": __version__,
         "schema": SCHEMA,
         "severities": severities,
         "profile": profile,
+        "rules": rules,
         "bins": {"names": _BINS, "perOctave": _PER_OCTAVE, "first": _FIRST},
         "photoColumns": _PHOTO_COLUMNS,
         "photos": photos,
