@@ -12,10 +12,10 @@ Prints a table, then one JSON line.
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -30,7 +30,9 @@ TURNS = 5
 
 def main() -> None:
     """Time in turn, then pool, then print."""
-    maps = int(sys.argv[1]) if len(sys.argv) > 1 else 1119
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("maps", type=int, nargs="?", default=1119, help="maps summed up [1119]")
+    maps = parser.parse_args().maps
     cv2.setNumThreads(1)
     random = np.random.default_rng(0)
     pairs = [made(random) for _ in range(4)]

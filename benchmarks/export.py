@@ -13,6 +13,7 @@ ROWS.jsonl and not done again, so the run can be stopped and continued. Prints t
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -55,8 +56,12 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Do what is missing, then print all rows."""
-    rows = Path(sys.argv[1])
-    names = sys.argv[2:] or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path, help="file of the rows that are finished")
+    parser.add_argument("names", nargs="*", help="networks or weights")
+    options = parser.parse_args()
+    rows = options.rows
+    names = options.names or [SHIPPED, *sorted(LISTED, key=lambda name: read_costs()[name].time)]
     for source, name in product(("onnx", "pt2"), names):
         model = read_card(weights_path(name)).model if Path(name).exists() else name
         if (model, source) not in {(row["model"], row["format"]) for row in read_rows(rows)}:

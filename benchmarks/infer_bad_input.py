@@ -5,6 +5,7 @@ python benchmarks/infer_bad_input.py
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -81,6 +82,7 @@ MADE: dict[str, Callable[[Path], object]] = {
 
 def main() -> None:
     """Make the files, run them, print what was said of each."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "in"
         folder.mkdir()

@@ -8,6 +8,7 @@ ONNX Runtime, which runs where no engine is asked for.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ LARGE = "unet_resnet101"
 
 def main() -> None:
     """Print a row for each network and engine."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         networks: dict[str, Network] = {}
         for name in SHIPPED:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,10 @@ def _card(values: dict[str, Any]) -> Card:
     card = Card(**{key: value for key, value in {**values, **lists}.items() if key in known})
     holds = {
         "model": isinstance(card.model, str) and isinstance(card.model_args, dict),
-        "mean and std": len(card.mean) == len(card.std) == 3 and all(std > 0 for std in card.std),
+        "model_args": not {"name", "pretrained"} & set(card.model_args),
+        "mean and std": len(card.mean) == len(card.std) == 3
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in (*card.mean, *card.std))
+        and min(card.std) > 0,
         "channel_order": card.channel_order == "RGB",
         "tile, stride and scale": all(
             isinstance(value, int) and value > 0 for value in (card.tile, card.stride, card.scale)

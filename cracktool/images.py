@@ -30,7 +30,7 @@ from cracktool.containers import (
     png_header,
     refuse_damaged,
 )
-from cracktool.errors import InputError, OutputError
+from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 
 Image = npt.NDArray[np.uint8]
@@ -213,9 +213,24 @@ def through_jpeg(picture: Image, quality: int) -> Image:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-def write_mask(path: str | Path, mask: Mask) -> None:
-    """Write a mask as a one-channel PNG of 0 and 255, in one step."""
-    replace_file(Path(path), encode_png(mask.astype(np.uint8) * 255))
+def write_mask(path: str | Path, mask: Mask | npt.NDArray[np.uint8]) -> None:
+    """Write a mask as a one-channel PNG of 0 and 255, in one step.
+
+    Args:
+        path: The file, ending in .png.
+        mask: bool (H, W), or uint8 (H, W) of 0 and 255.
+
+    Raises:
+        UsageError: It is no such mask, or the file no PNG.
+        OutputError: It cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise UsageError("a mask is a PNG file", path=path, remedy="let its name end in .png")
+    is_mask = mask.dtype == np.bool_ or (mask.dtype == np.uint8 and np.isin(mask, (0, 255)).all())
+    if mask.ndim != 2 or not mask.size or not is_mask:
+        reason = f"no mask, but {mask.dtype} {mask.shape}"
+        raise UsageError(reason, path=path, remedy="give bool (height, width), or uint8 of 0 and 255")
+    replace_file(Path(path), encode_png((mask > 0).astype(np.uint8) * 255))
 
 
 class PngWriter:

@@ -81,7 +81,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
         raise WeightsError(
             f"{path.suffix or 'no'} ending is not a known kind of weights",
             path=path,
-            remedy=f"give a .safetensors or .onnx file, or {', '.join(ENDINGS)} with --model",
+            remedy=f"give a .safetensors file, or {', '.join(ENDINGS)} with --model",
         )
     tensors, card = read_weights(path)
     card.check_model(model, path)
@@ -93,6 +93,8 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
             path=path,
             remedy="pip install --upgrade cracktool",
         ) from error
+    if network.scale != card.scale:
+        raise WeightsError(f"its card has scale {card.scale}, its network {network.scale}", path=path)
     load_tensors(network, tensors, path=path)
     return Checkpoint(network.eval(), card, file_digest(path))
 

@@ -110,4 +110,6 @@ def width_change(old: Points, new: Points, there: np.ndarray, here: np.ndarray) 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))

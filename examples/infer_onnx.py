@@ -52,6 +52,8 @@ def find_cracks(session: onnxruntime.InferenceSession, photo: np.ndarray) -> np.
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     model, source, target = sys.argv[1:]
     pixels = np.asarray(ImageOps.exif_transpose(Image.open(source)).convert("RGB"))
     found = find_cracks(onnxruntime.InferenceSession(model), pixels)

@@ -5,7 +5,7 @@ They are generated, so they may be used freely; the same seeds give the same pic
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from cracktool.datasets.synthetic import Wishes, make_sample
@@ -25,7 +25,9 @@ PHOTOS = {
 
 def main() -> None:
     """Write every photo; the folder is that of the photos unless another one is given."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "photos"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "photos")
+    folder = parser.parse_args().folder
     for name, (number, wishes) in PHOTOS.items():
         sample = make_sample(number, seed=2026, shape_hw=SHAPE_HW, wishes=wishes)
         replace_file(folder / f"{name}.jpg", encode_jpeg(sample.image, quality=88))

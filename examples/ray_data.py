@@ -55,4 +55,6 @@ def main(photos: str, masks: str, workers: int = 1) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     sys.exit(1 if main(*sys.argv[1:3], *map(int, sys.argv[3:])) else 0)

@@ -347,10 +347,13 @@ def test_two_predictions_of_one_set_are_compared(crack, two_sets):
     one, _, half = two_sets
     code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--format", "md")
     assert code == 0
+    assert f"| score | {half} | {one / 'masks'} | second - first [95 %] | p | verdict |" in printed.splitlines()
     assert "| iou | 0.500 | 1.000 | +0.500 [+0.500, +0.500] | 0.121 | no difference shown |" in printed.splitlines()
     code, printed, _ = crack("eval", one, "--masks", half, "--masks", one / "masks", "-q", "--json")
     told = json.loads(printed)
     assert told["differences"][str(one / "masks")][0]["score"] == "iou"
+    code, printed, _ = crack("eval", one, *(each for _ in range(3) for each in ("--masks", half)), "-q", "--json")
+    assert list(json.loads(printed)["differences"]) == [f"{half} (2)", f"{half} (3)"]
     assert [report["images"] for report in told["reports"]] == [4, 4]
 
 
@@ -628,6 +631,42 @@ def test_what_a_set_leaves_out_by_its_own_rule_is_told(crack, tmp_path):
             Image.fromarray(np.full((32, 32), pixels % 256, np.uint8)).save(tmp_path / "ds" / folder / f"{name}.png")
     _, _, err = crack("prepare", "alexdonchuk", tmp_path, "-o", tmp_path / "out")
     assert "1 left out for too little crack" in err
+
+
+def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
+    from cracktool import training
+
+    configs = []
+    monkeypatch.setattr(training, "train", lambda config, *_, **__: iter(configs.append(config) or ()))
+    crack("train", "--init", "fast", "--data", tmp_path)
+    crack("train", "--init", "fast", "--model", "unet_resnet18", "--data", tmp_path)
+    crack("train", "--init", "fast", "--set", "model_args.decoder_channels=[64, 32]", "--data", tmp_path)
+    assert [(each.model, each.model_args) for each in configs] == [
+        ("unet_efficientnet_lite0", {"decoder_channels": [96, 64, 48, 32]}),
+        ("unet_resnet18", {}),
+        ("unet_efficientnet_lite0", {"decoder_channels": [64, 32]}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train --init fast --pretrained", "--pretrained has no effect beside --init"),
+        ("train --init {onnx}", "an exported file gives its tensors no more"),
+        ("eval {data} --figures 3", "add -o FOLDER"),
+        ("eval {data} {data} --protocol khanhha", "add -o FOLDER, or --json"),
+        ("infer {data} --weights {onnx} --device mps", "ONNX Runtime runs on cpu or cuda here, not on mps"),
+        ("infer {data} --weights {onnx} --dtype float16", "keeps its number format, whatever --dtype float16 says"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(crack, two_sets, command, said):
+    onnx = shipped_weights().with_suffix(".onnx")
+    words = command.format(onnx=onnx, data=two_sets[0]).split()
+    if words.count(str(two_sets[0])) == 2:
+        words[2] = str(two_sets[1])
+    code, printed, err = crack(*words)
+    assert (code, printed) == (2 if "exported file gives" not in said else code, "")
+    assert said in err
 
 
 def test_list_models(crack):

@@ -21,7 +21,7 @@ from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.models import SYSTEMS
 from cracktool.registry import read_card, shipped_weights
-from cracktool.weights import save_weights
+from cracktool.weights import read_weights, save_weights
 
 pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
 pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
@@ -131,8 +131,11 @@ def test_the_onnx_file_that_ships_is_that_of_the_weights_that_ship(monkeypatch, 
 
 def test_other_weights_or_another_version_have_another_file(weights, monkeypatch, tmp_path):
     assert converted_file(weights).is_file()
-    (tmp_path / "other").write_bytes(weights.read_bytes() + b" ")
-    assert converted_file(tmp_path / "other") != converted_file(weights)
+    tensors, card = read_weights(weights)
+    other = {name: tensor + 1 for name, tensor in tensors.items()}
+    for name, changed in (("tensors", (other, card)), ("card", (tensors, replace(card, model_args={"views": [1, 2]})))):
+        save_weights(tmp_path / f"{name}.safetensors", *changed)
+        assert converted_file(tmp_path / f"{name}.safetensors") != converted_file(weights)
     before = converted_file(weights)
     monkeypatch.setattr(converted, "__version__", "9")
     assert converted_file(weights) != before
@@ -150,6 +153,9 @@ def test_a_model_folder_may_change_its_card(weights, tmp_path):
     assert after.threshold == 0.25
     assert np.abs(after.probs(PHOTO) - expected.probs(PHOTO)).max() < 1e-5
     assert np.abs(after.probs(PHOTO) - before.probs(PHOTO)).max() > 1e-3
+    (tmp_path / "config.json").write_text(replace(CARD, model_args={"views": [1, 2]}).to_json())
+    with pytest.raises(UsageError, match="no ONNX file of these weights yet"):
+        load_predictor(tmp_path, device="cpu", engine="onnx")
 
 
 def test_a_later_run_needs_no_pytorch(weights, tmp_path):

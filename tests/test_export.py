@@ -558,6 +558,8 @@ def test_loss_by_hand(tmp_path):
     assert (loss.before, loss.after, loss.points, loss.truth) == (1.0, 0.5, 50, True)
     loss = int8.measure_loss(Reds(100), Reds(200), int8.Calibration((), ((pair[0], None),)))
     assert (loss.before, loss.after, loss.truth) == (1.0, 0.5, False)
+    loss = int8.measure_loss(Reds(250), Reds(250), int8.Calibration((), ((pair[0], None),)))
+    assert np.isnan(loss.points), "where nothing shows a crack, no cost can be told"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from cracktool import images
-from cracktool.errors import InputError, OutputError
+from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import (
     PngWriter,
     encode_jpeg,
@@ -469,6 +469,17 @@ def test_write_mask_is_a_one_channel_png_of_0_and_255(tmp_path):
         assert (picture.format, picture.mode) == ("PNG", "L")
         np.testing.assert_array_equal(np.asarray(picture), np.where(GREY > 127, 255, 0))
     np.testing.assert_array_equal(read_mask(path), GREY > 127)
+
+
+def test_write_mask_takes_0_and_255_too_and_nothing_else(tmp_path):
+    write_mask(tmp_path / "m.png", np.where(GREY > 127, 255, 0).astype(np.uint8))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), GREY > 127)
+    for wrong in (GREY, GREY / 255, (GREY > 127)[..., None], (GREY > 127)[:0], (GREY > 127).astype(np.uint8)):
+        with pytest.raises(UsageError, match="no mask, but"):
+            write_mask(tmp_path / "n.png", wrong)
+    with pytest.raises(UsageError, match="a mask is a PNG file"):
+        write_mask(tmp_path / "n.jpg", GREY > 127)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
 
 
 @pytest.mark.parametrize("picture", [GREY, RGB, GREY[:1, :1], RGB[:1], RGB[::2, 5:9], np.asfortranarray(RGB), GREY.T])

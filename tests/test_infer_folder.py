@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 
 from cracktool import files
 from cracktool.card import Card
-from cracktool.errors import InputError, OutputError, UsageError
+from cracktool.errors import InputError, OutputError, UsageError, WeightsError
 from cracktool.images import encode_png, read_grey, read_image
 from cracktool.inference import (
     Done,
@@ -152,6 +152,32 @@ def test_a_mask_that_was_mended_stays_when_more_is_asked_for(tmp_path):
 def test_a_name_that_is_too_long_fails_alone(tmp_path):
     save(tmp_path / "in" / f"{'x' * 250}.png"), save(tmp_path / "in" / "y.png")
     assert kinds(run([tmp_path / "in"], tmp_path / "out", probs=True)) == [Failed, Done]
+
+
+class Overflowing(Red):
+    """A network that gives no numbers for bright photos."""
+
+    def __call__(self, tiles):
+        probs = super().__call__(tiles)
+        return torch.where(tiles[..., 1] == 255, torch.nan, probs)
+
+
+@pytest.mark.parametrize("lag", [0, 8])
+def test_a_network_that_gives_no_numbers_fails_that_photo(tmp_path, lag):
+    for name in "abc":
+        pixels = picture(200, 90, seed=ord(name))
+        pixels[..., 1] = 255 if name == "b" else 0
+        save(tmp_path / "in" / f"{name}.png", pixels)
+    network = Overflowing()
+    network.memory.lag = lag  # as on a GPU
+    results = run([tmp_path / "in"], tmp_path / "out", network=network)
+    assert kinds(results) == [Done, Failed, Done]
+    assert str(results[1].error).startswith(
+        f"{tmp_path / 'in' / 'b.png'}: the network gives values that are no numbers"
+    )
+    assert [path for path in tree(tmp_path / "out") if path.endswith(".png")] == ["a.png", "c.png"]
+    with pytest.raises(WeightsError, match="no numbers"):
+        Predictor(Overflowing()).mask(np.full((200, 90, 3), 255, np.uint8))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

@@ -122,6 +122,8 @@ def evaluate(
         refuse(context, ("model", "tile", "overlap", "tta", "device", "dtype"), "no network runs without --weights")
     if masks and not (weights or probs):
         refuse(context, ["threshold"], "--masks are ready masks")
+    if out is None and figures:
+        refuse(context, ["figures"], "the pictures are part of the report: add -o FOLDER")
     sources = [
         *(_weights_source(each, model, build) for each in weights or ()),
         *(_folder_source("masks", each) for each in masks or ()),
@@ -145,7 +147,18 @@ def evaluate(
         refuse(context, ["score"], "--score is that of a matrix or of --corrupt; a single table has all scores")
         _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
-        _show_matrix(manifests, sources, run, score, out, figures, shown)
+        if out is None and shown is not Format.json:
+            refuse(context, ["protocol"], "of several it is told in their reports: add -o FOLDER, or --json")
+        _show_matrix(manifests, _told_apart(sources), run, score, out, figures, shown)
+
+
+def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
+    """Return sources with names of their own: one folder may be scored as masks and as probabilities."""
+    names = [source.name for source in sources]
+    return [
+        replace(source, name=f"{source.name} ({number})") if names.count(source.name) > 1 else source
+        for number, source in enumerate(sources, 1)
+    ]
 
 
 def _weights_source(weights: Path | None, model: str | None, build: Callable[[Path | None], Predictor]) -> _Source:
@@ -250,7 +263,8 @@ def _show_matrix(
         for number, (other,) in enumerate(reports[1:], 2):
             if other is not None:
                 differences[number] = compare(reports[0][0], other)
-                tables[f"difference-{number}"] = difference_table(differences[number])
+                names = sources[0].name, sources[number - 1].name
+                tables[f"difference-{number}"] = difference_table(differences[number], *names)
     if out is not None:
         for name, table in tables.items():
             write_table(table, out / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -97,7 +98,9 @@ def _said(exported: Exported, kind: str) -> list[str]:
     if (loss := exported.loss) is not None:
         measure = "the masks of" if loss.truth else "float32's own masks of"
         said.append(
-            f"8 bits cost {loss.points:.2f} points of crack IoU: {100 * loss.before:.2f} in float32, "
+            f"what 8 bits cost is not known: {loss.photos} photos, and no crack in any"
+            if math.isnan(loss.points)
+            else f"8 bits cost {loss.points:.2f} points of crack IoU: {100 * loss.before:.2f} in float32, "
             f"{100 * loss.after:.2f} in 8 bits, against {measure} {loss.photos} photos"
         )
     return said

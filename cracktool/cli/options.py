@@ -49,11 +49,15 @@ def convert(checkpoint: Checkpoint, path: Path) -> None:
     export_model(checkpoint, path, ExportOptions(overwrite=True))
 
 
-def build_predictor(weights: Path | None, device: str, quiet: bool, *, engine: str, **settings: Any) -> Predictor:
+def build_predictor(
+    weights: Path | None, device: str, quiet: bool, *, engine: str, dtype: str, **settings: Any
+) -> Predictor:
     """Return the predictor that the options describe, and say which network runs where."""
     from cracktool.inference import load_predictor
 
-    predictor = load_predictor(weights, device=device, engine=engine, convert=convert, **settings)
+    predictor = load_predictor(weights, device=device, dtype=dtype, engine=engine, convert=convert, **settings)
+    if dtype not in ("auto", predictor.network.dtype):
+        raise UsageError(f"an exported file keeps its number format, whatever --dtype {dtype} says", path=weights)
     if not quiet:
         tell(f"{predictor.network.card.model} on {predictor.network.place}")
     return predictor

@@ -73,7 +73,7 @@ def train(
         "model": model,
         "data": [str(path) for path in data] if data else None,
         "epochs": epochs,
-        "batch_size": None if batch_size in (None, "auto") else _whole_number(batch_size),
+        "batch_size": _whole_number(batch_size) if batch_size and batch_size != "auto" else None,
         "lr": lr,
         "size": size,
         "loss": loss,
@@ -85,20 +85,35 @@ def train(
         "device": device,
         "seed": seed,
     }
-    layers = [read_recipe(named) if named else {}, {key: value for key, value in options.items() if value is not None}]
-    config = resolve(layers, set_ or [])
+    if pretrained and init:
+        raise UsageError("--pretrained has no effect beside --init", remedy="leave one out")
+    chosen = {key: value for key, value in options.items() if value is not None}
+    config = resolve([_network_of(init), read_recipe(named) if named else {}, chosen], set_ or [])
     folder = out or Path("runs") / config.model
     if batch_size == "auto":
         config = _probed(config, folder, resume=resume, quiet=quiet)
     _show_training(config, folder, resume=resume, quiet=quiet)
 
 
+def _network_of(init: Path | None) -> dict[str, Any]:
+    """Return the settings of the network that weights are of, so that all of them fit unless the user asks for other.
+
+    An authors' file does not say its network.
+    """
+    from cracktool.registry import ENDINGS, read_card, weights_path
+
+    if init is None or weights_path(init).suffix in ENDINGS:
+        return {}
+    card = read_card(weights_path(init))
+    return {"model": card.model, "model_args": card.model_args}
+
+
 def _text(path: Path | None) -> str | None:
     return str(path) if path else None
 
 
-def _whole_number(text: str | None) -> int:
-    if text is None or not text.isdecimal():
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
         raise UsageError(f"--batch-size is {text!r}", remedy="give a whole number, or auto")
     return int(text)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -43,7 +44,7 @@ class Loss:
     Args:
         photos: Photos that were scored.
         truth: Whether they have masks to score by; without them, float32's own masks are the measure.
-        before: Crack IoU over all their pixels in float32; 1 without truth.
+        before: Crack IoU over all their pixels in float32; 1 without truth, not a number where nothing shows a crack.
         after: The same in 8 bits.
     """
 
@@ -81,7 +82,7 @@ def read_calibration(folder: Path | None) -> Calibration:
     if folder is None:
         remedy = "add --calibrate DIR, a prepared data set or a folder of typical photos"
         raise UsageError("8 bits need photos to take the ranges of the values from", remedy=remedy)
-    if (folder / FILE_NAME).is_file():
+    if folder.name == FILE_NAME or (folder / FILE_NAME).is_file():
         return _of_manifest(read_manifest(folder))
     photos = photos_in(folder, remedy="give a folder of typical photos")
     return Calibration(_spread(photos, TILES), tuple((path, None) for path in _spread(photos, SCORED)))
@@ -179,7 +180,7 @@ def _batches(network: RuntimeNetwork, photos: Sequence[Path]) -> Iterator[dict[s
 
 
 def _cut(photo: Image, tile: int, stride: int, generator: np.random.Generator) -> Image:
-    sides = [max(min(length, tile) // stride * stride, 1) for length in photo.shape[:2]]
+    sides = [min(length, tile) // stride * stride or length for length in photo.shape[:2]]
     top, left = (int(generator.integers(length - side + 1)) for length, side in zip(photo.shape, sides, strict=False))
     return photo[top : top + sides[0], left : left + sides[1]]
 
@@ -211,6 +212,8 @@ def measure_loss(before: RuntimeNetwork, after: RuntimeNetwork, calibration: Cal
             raise CrackError(f"its mask has {true.shape}, the network gives {masks[0].shape}", path=path)
         counts += [_counts(mask, true) for mask in masks]
     first, second = (float(both / either) if either else 1.0 for both, either in counts)
+    if not counts.any():
+        first = second = math.nan
     return Loss(photos=len(calibration.scored), truth=truth, before=first, after=second)
 
 

@@ -6,9 +6,12 @@ Sees probabilities in any order of columns, rows of tiles from top to bottom; kn
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from cracktool.inference.memory import Array, Memory
 from cracktool.tiles import Axis
+
+T = TypeVar("T")
 
 
 class RowBand:
@@ -31,12 +34,12 @@ class RowBand:
         weights = self._row_weights[row][:, None] * self._column_weights[column]
         self._sum[:, start : start + self._columns.tile] += probs * weights
 
-    def finish(self, row: int, make: Callable[[Array], Array]) -> Array:
+    def finish(self, row: int, make: Callable[[Array], T]) -> T:
         """Return what is made of the rows above the next row of tiles, float32 (rows, width), and forget them.
 
         Args:
             row: The row of tiles whose last tile was added.
-            make: Makes an array of its own of them.
+            make: Makes of them what shares no memory with them.
         """
         starts, length = self._rows.starts, self._rows.length
         if row == len(starts) - 1:

@@ -6,6 +6,8 @@ be deleted at any time.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +39,10 @@ def converted_file(weights: Path) -> Path:
     beside = weights.with_suffix(".onnx")
     if beside.parent in SHIPPED_FOLDERS and beside.is_file():
         return beside
-    return cache_folder() / "onnx" / f"{file_digest(weights)}-{__version__}.onnx"
+    card = read_card(weights)  # that of a model folder lies beside the tensors, and may change
+    network = json.dumps([card.model, card.model_args], sort_keys=True)
+    digest = hashlib.sha256(f"{file_digest(weights)} {network}".encode()).hexdigest()
+    return cache_folder() / "onnx" / f"{digest}-{__version__}.onnx"
 
 
 def choose_engine(weights: Path, device: str, dtype: str) -> tuple[str, str]:
@@ -98,7 +103,7 @@ def load_converted(
     if not file.is_file():
         _convert(weights, file, convert)
     network = OnnxNetwork(file, device) if engine == "onnx" else OpenVinoNetwork(file, device, dtype)
-    network.card = card  # that of a model folder may have changed since
+    network.card = card  # all but its network may have changed since
     network.place += (" in float32" if engine == "onnx" else "") + f", {why}"
     if network.dtype == "float32":
         network.digest = file_digest(weights)

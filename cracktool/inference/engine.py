@@ -322,9 +322,9 @@ class _Tile(Generic[T]):
         if probs is not None:
             photo.band.add(self.row, self.column, probs)
         if self.column == len(photo.columns.starts) - 1:
-            levels = photo.band.finish(self.row, finish)
-            valid = self._valid(len(levels))
-            yield Leaving(photo.item, photo.out_rows.starts[self.row], photo.memory.download(levels), valid)
+            levels, total = photo.band.finish(self.row, lambda rows: (finish(rows), rows.sum()))
+            wait, total = photo.memory.download(levels), photo.memory.download(total)
+            yield Leaving(photo.item, photo.out_rows.starts[self.row], wait, total, self._valid(len(levels)))
             if self.row == len(photo.rows.starts) - 1:
                 yield Finished(photo.item)
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
-from cracktool.errors import CrackError
+from cracktool.errors import CrackError, WeightsError
 from cracktool.images import Mask
 from cracktool.inference.strips import Photo
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -59,28 +61,42 @@ Event = Opened[T] | Band[T] | Finished[T] | Broken[T]
 
 @dataclass(frozen=True)
 class Leaving(Generic[T]):
-    """Rows on their way from the device to main memory; `wait` gives them once they are there."""
+    """Rows on their way from the device to main memory, and the sum of their probabilities; both wait to be asked."""
 
     item: T
     top: int
     wait: Callable[[], npt.NDArray[Any]]
+    total: Callable[[], npt.NDArray[Any]]
     valid: Mask | None = None
 
-    def band(self) -> Band[T]:
-        """Return the rows once they have arrived, 0 where the photo shows nothing."""
+    def band(self) -> Band[T] | Broken[T]:
+        """Return the rows once they have arrived, 0 where the photo shows nothing; or that they are no numbers."""
+        if np.isnan(self.total()):
+            reason = "the network gives values that are no numbers (NaN)"
+            return Broken(self.item, WeightsError(reason, remedy="try --dtype float32, or other weights"))
         levels = self.wait()
         return Band(self.item, self.top, levels if self.valid is None else levels * self.valid, self.valid)
 
 
 def arrived(events: Iterable[Event[T] | Leaving[T]], lag: int) -> Iterator[Event[T]]:
-    """Wait for rows that leave the device, each only when `lag` later events are under way."""
-    waiting: deque[Event[T] | Leaving[T]] = deque()
+    """Wait for rows that leave the device, each only when `lag` later events are under way.
+
+    What comes of a photo after it was found to be broken is left out.
+    """
+    broken = False
+    for event in _delayed(events, lag):
+        if isinstance(event, Opened | Broken):  # the next photo
+            broken = False
+        if not broken:
+            there = event.band() if isinstance(event, Leaving) else event
+            broken = isinstance(there, Broken)
+            yield there
+
+
+def _delayed(events: Iterable[V], lag: int) -> Iterator[V]:
+    waiting: deque[V] = deque()
     for event in events:
         waiting.append(event)
         if len(waiting) > lag:
-            yield _settled(waiting.popleft())
-    yield from map(_settled, waiting)
-
-
-def _settled(event: Event[T] | Leaving[T]) -> Event[T]:
-    return event.band() if isinstance(event, Leaving) else event
+            yield waiting.popleft()
+    yield from waiting

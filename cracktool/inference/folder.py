@@ -284,7 +284,7 @@ def _written(
             elif isinstance(event, Band) and rows is not None:
                 rows.put(event)
             elif isinstance(event, Broken) and rows is None:
-                results.append(_settled(_failed(event.item[0], event.error)))
+                results.append(_settled(Failed.of(event.item[0], event.error)))
             elif rows is not None:
                 rows.close(event.error if isinstance(event, Broken) else None)
                 rows, began = None, time.perf_counter()
@@ -307,12 +307,6 @@ def _read(task: Task, options: FolderOptions) -> Photo:
     if task.by_rows:
         return GeoRaster(task.photo)
     return read_image(task.photo, page=task.page, max_pixels=options.max_pixels)
-
-
-def _failed(task: Task, error: CrackError) -> Failed:
-    if error.path is None:  # what was noticed without knowing the name
-        error = type(error)(error.reason, path=task.photo, remedy=error.remedy)
-    return Failed(task.photo, error)
 
 
 def _settled(result: Failed) -> Future[Done | Failed]:

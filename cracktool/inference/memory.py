@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cracktool.metrics import quantise
 
 Array = Any
-"""An array of the memory's own kind: it has a shape, and ``+``, ``*``, ``+=`` and slices as in NumPy."""
+"""An array of the memory's own kind: it has a shape, and ``+``, ``*``, ``+=``, ``sum()`` and slices as in NumPy."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

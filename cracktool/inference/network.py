@@ -99,7 +99,8 @@ def load_network(
 def _load_exported(path: Path, engine: str, device: str, dtype: str) -> Network:
     able = EXPORTED[path.suffix]
     if engine not in ("auto", *able):
-        raise UsageError(f"{engine} does not run {path.suffix} files", path=path, remedy=f"use --engine {able[0]}")
+        advice = f"use --engine {able[0]}, or the .safetensors file that it was made of"
+        raise UsageError(f"{engine} does not run {path.suffix} files", path=path, remedy=advice)
     if not path.is_file():
         raise WeightsError("no such weights file", path=path, remedy="leave --weights out for the weights that ship")
     if path.suffix == ".pt2":

@@ -171,8 +171,10 @@ def _provider(device: str) -> str:
         import onnxruntime
     except ImportError as error:
         raise UsageError("ONNX Runtime is not installed", remedy="pip install onnxruntime") from error
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return "CPUExecutionProvider"
+    if not device.startswith("cuda"):
+        raise UsageError(f"ONNX Runtime runs on cpu or cuda here, not on {device}", remedy="use --device cpu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         reason = "this ONNX Runtime cannot use CUDA"
         raise UsageError(reason, remedy="use --device cpu, or pip install onnxruntime-gpu")

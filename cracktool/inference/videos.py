@@ -167,7 +167,7 @@ def write_video(predictor: Predictor, task: Task, journal: Journal, *, every: in
         if not is_new:
             journal.append(record)
     except CrackError as error:
-        return Failed(task.photo, error)
+        return Failed.of(task, error)
     return Done(task.photo, task.outputs, height, width, record.crack_fraction, record.seconds)
 
 

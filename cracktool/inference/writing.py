@@ -51,6 +51,13 @@ class Failed:
     path: Path
     error: CrackError
 
+    @staticmethod
+    def of(task: Task, error: CrackError) -> Failed:
+        """Return the failure of a photo, which names it, also where the error came about without knowing the name."""
+        if error.path is None:
+            error = type(error)(error.reason, path=task.photo, remedy=error.remedy)
+        return Failed(task.photo, error)
+
 
 class Rows:
     """The rows of one photo on their way from the engine to a writer, a few bands at most at a time.
@@ -96,7 +103,7 @@ def write_photo(rows: Rows, level: int, journal: Journal) -> Done | Failed:
     try:
         return _write(rows, bands, level, journal)
     except CrackError as error:
-        return Failed(rows.task.photo, error)
+        return Failed.of(rows.task, error)
     finally:
         with suppress(CrackError):
             for _ in bands:  # else the engine would wait for ever to hand over the rest

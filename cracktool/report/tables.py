@@ -57,9 +57,9 @@ def protocol_tables(report: Report) -> list[Table]:
     ]
 
 
-def difference_table(differences: Sequence[Difference]) -> Table:
-    """Return paired differences of two sets of predictions, with what may be said of each."""
-    head = ("score", "first", "second", "second - first [95 %]", "p", "verdict")
+def difference_table(differences: Sequence[Difference], first: str = "first", second: str = "second") -> Table:
+    """Return paired differences of two sets of predictions, by their names, with what may be said of each."""
+    head = ("score", first, second, "second - first [95 %]", "p", "verdict")
     rows = (
         (
             each.score,
