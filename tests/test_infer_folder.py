@@ -177,7 +177,7 @@ def test_a_network_that_gives_no_numbers_fails_that_photo(tmp_path, lag):
     )
     assert [path for path in tree(tmp_path / "out") if path.endswith(".png")] == ["a.png", "c.png"]
     with pytest.raises(WeightsError, match="no numbers"):
-        Predictor(Overflowing()).mask(np.full((200, 90, 3), 255, np.uint8))
+        Predictor(Overflowing()).mask(np.maximum(picture(200, 90), np.array([0, 255, 0], np.uint8)))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
