@@ -210,7 +210,8 @@ def _openvino_core(device: str) -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise UsageError("OpenVINO is not installed", remedy="pip install 'cracktool[openvino]'") from error
+        reason = "OpenVINO needs openvino, which is not installed"
+        raise UsageError(reason, remedy='pip install "cracktool[openvino]"') from error
     if device not in ("auto", "cpu"):
         raise UsageError(f"OpenVINO runs on the CPU here, not on {device}", remedy="use --device cpu")
     return openvino.Core()
