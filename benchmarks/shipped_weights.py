@@ -15,17 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from commands import crack
 
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
-from cracktool.registry import SHIPPED, shipped_weights
+from cracktool.registry import SHIPPED, shipped_weights, weights_path
 from cracktool.weights import load_weights, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -51,8 +53,8 @@ DATA = (
     "drawn by crack prepare synthetic, 1120",
 )
 ROUNDS = {  # of the second recipe, after its own length: passes, samples of each, seed
-    "fast": ((5, 2000, 5), (5, 2800, 7)),
-    "accurate": ((5, 1600, 6), (5, 2200, 8)),
+    "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
+    "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
@@ -78,17 +80,24 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its stages, each from the best weights of the last, and return what ships."""
+    """Train a set in its stages, each from the best weights of the one before, and return the mean of the last two."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
-    run = f"runs/{name}_polish"
-    crack("train", "--recipe", f"{name}_polish", "-o", run, "--resume")
+    runs = [f"runs/{name}_polish"]
+    crack("train", "--recipe", f"{name}_polish", "-o", runs[0], "--resume")
     for stage, (epochs, samples, seed) in enumerate(ROUNDS[name], start=3):
         length = ("--epochs", epochs, "--set", f"epoch_samples={samples}", "--seed", seed)
         following = f"runs/{name}_polish_{stage}"
-        crack("train", "--recipe", f"{name}_polish", "--init", run, *length, "-o", following, "--resume")
-        run = following
-    tensors, card = read_weights(Path(run, "best.safetensors"))
-    path = Path(f"runs/{name}.safetensors")
+        crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
+        runs.append(following)
+    return average(runs[-2:], Path(f"runs/{name}.safetensors"))
+
+
+def average(runs: Sequence[str], path: Path) -> Path:
+    """Write the mean of the best weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
+    (first, _), (second, card) = (read_weights(weights_path(run)) for run in runs)
+    tensors = {
+        name: torch.lerp(first[name].double(), each.double(), 0.5).to(each.dtype) for name, each in second.items()
+    }
     save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
     return path
 
