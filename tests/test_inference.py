@@ -460,7 +460,7 @@ def test_what_openvino_cannot_do(tiny_xml, monkeypatch):
     with pytest.raises(UsageError, match="on the CPU here, not on cuda"):
         load_network(tiny_xml, device="cuda")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UsageError, match=r"pip install 'cracktool\[openvino\]'"):
+    with pytest.raises(UsageError, match=r'pip install "cracktool\[openvino\]"'):
         load_network(tiny_xml)
 
 
