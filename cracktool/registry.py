@@ -200,8 +200,8 @@ def read_card(path: Path) -> Card:
     Raises:
         WeightsError: The file is damaged, cut short, or has no card.
     """
-    if path.suffix in (".onnx", ".xml", ".pt2"):
-        reason = "an exported file gives its tensors no more"
+    if path.suffix != ".safetensors":
+        reason = "tensors and card are read from .safetensors files alone"
         raise WeightsError(reason, path=path, remedy="give the .safetensors file that it was made of")
     try:
         with safe_open(path, framework="numpy") as file:

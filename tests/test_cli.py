@@ -652,7 +652,7 @@ def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
     ("command", "said"),
     [
         ("train --init fast --pretrained", "--pretrained has no effect beside --init"),
-        ("train --init {onnx}", "an exported file gives its tensors no more"),
+        ("train --init {onnx}", "are read from .safetensors files alone"),
         ("eval {data} --figures 3", "add -o FOLDER"),
         ("eval {data} {data} --protocol khanhha", "add -o FOLDER, or --json"),
         ("infer {data} --weights {onnx} --device mps", "ONNX Runtime runs on cpu or cuda here, not on mps"),
@@ -665,7 +665,7 @@ def test_what_would_do_nothing_is_refused(crack, two_sets, command, said):
     if words.count(str(two_sets[0])) == 2:
         words[2] = str(two_sets[1])
     code, printed, err = crack(*words)
-    assert (code, printed) == (2 if "exported file gives" not in said else code, "")
+    assert (code, printed) == (2 if "read from" not in said else code, "")
     assert said in err
 
 
