@@ -646,6 +646,10 @@ def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
         ("unet_resnet18", {}),
         ("unet_efficientnet_lite0", {"decoder_channels": [64, 32]}),
     ]
+    gone = ("train", "--init", tmp_path / "gone", "--model", "unet_resnet18", "--data", tmp_path)
+    assert (crack(*gone)[0] != 0, len(configs)) == (True, 3)
+    crack(*gone, "--resume")
+    assert configs[3].init == str(tmp_path / "gone"), "a run that goes on needs it no more"
 
 
 @pytest.mark.parametrize(

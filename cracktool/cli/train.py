@@ -15,7 +15,7 @@ import typer
 
 from cracktool.cli.options import Debug, Quiet
 from cracktool.cli.screen import leaving_at_once, print_data, print_table, tell
-from cracktool.errors import UsageError
+from cracktool.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from cracktool.config import TrainConfig
@@ -88,23 +88,31 @@ def train(
     if pretrained and init:
         raise UsageError("--pretrained has no effect beside --init", remedy="leave one out")
     chosen = {key: value for key, value in options.items() if value is not None}
-    config = resolve([_network_of(init), read_recipe(named) if named else {}, chosen], set_ or [])
+    config = resolve([_network_of(init, resume=resume), read_recipe(named) if named else {}, chosen], set_ or [])
     folder = out or Path("runs") / config.model
     if batch_size == "auto":
         config = _probed(config, folder, resume=resume, quiet=quiet)
     _show_training(config, folder, resume=resume, quiet=quiet)
 
 
-def _network_of(init: Path | None) -> dict[str, Any]:
+def _network_of(init: Path | None, *, resume: bool) -> dict[str, Any]:
     """Return the settings of the network that weights are of, so that all of them fit unless the user asks for other.
 
-    An authors' file does not say its network.
+    An authors' file does not say its network, and a run that goes on may have lost the weights that it began with.
     """
+    if init is None:
+        return {}
     from cracktool.registry import ENDINGS, read_card, weights_path
 
-    if init is None or weights_path(init).suffix in ENDINGS:
+    try:
+        path = weights_path(init)
+    except WeightsError:
+        if resume:
+            return {}
+        raise
+    if path.suffix in ENDINGS:
         return {}
-    card = read_card(weights_path(init))
+    card = read_card(path)
     return {"model": card.model, "model_args": card.model_args}
 
 
