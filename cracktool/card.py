@@ -82,10 +82,6 @@ class Card:
         mean, std = (np.asarray(values, np.float32).reshape(1, 3, 1, 1) for values in (self.mean, self.std))
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
-    def check_model(self, expected: str | None, path: str | Path) -> None:
-        """Do what the function `check_model` does with the card's model."""
-        check_model(expected, self.model, path)
-
     def to_json(self) -> str:
         """Return the card as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -84,7 +84,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
             remedy=f"give a .safetensors file, or {', '.join(ENDINGS)} with --model",
         )
     tensors, card = read_weights(path)
-    card.check_model(model, path)
+    check_model(model, card.model, path)
     try:
         network = build_model(card.model, **card.model_args)
     except UsageError as error:  # no mistake of the user's

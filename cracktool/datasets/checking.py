@@ -103,9 +103,10 @@ def _look(image: CheckedImage, *, thumbnails: bool) -> _Look:
     except (OSError, InputError) as error:
         return _Look(findings=(_damaged(image, "photo", error),))
     findings, mask = _mask_findings(image, photo)
+    step = step_px(photo)
     dark = None if mask is None or any(finding.kind == "inverted" for finding in findings) else darkness(photo, mask)
     if dark is not None:
-        findings += _placed(image, dark, step_px(photo))
+        findings += _placed(image, dark, step)
     return _Look(
         findings=tuple(findings),
         seen=Seen(
@@ -115,7 +116,7 @@ def _look(image: CheckedImage, *, thumbnails: bool) -> _Look:
             marks=find_marks(shrunk(photo)),
         ),
         dark=dark,
-        step=step_px(photo),
+        step=step,
         thumbnail=_thumbnail(photo, mask) if thumbnails else b"",
     )
 

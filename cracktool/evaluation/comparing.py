@@ -78,9 +78,7 @@ def compare(first: Report, second: Report) -> list[Difference]:
         raise InputError("no image that both have, with the same tolerances", path=first.data)
     resampling = Resampling([one.entry.group for one, _ in both])
     sides = [np.stack([row.measured.numbers() for row in side]) for side in zip(*both, strict=True)]
-    width = sides[0].shape[1]
-    drawn = resampling.sums(np.column_stack(sides))
-    draws = _measured(drawn[:, :width], drawn[:, width:])
+    draws = _measured(*(resampling.sums(side) for side in sides))
     swaps = _measured(*resampling.swaps(*sides))
     totals = [Measured.of_numbers(side.sum(axis=0)) for side in sides]
     return [_difference(score, totals, draws, swaps, resampling, len(both)) for score in scores_of(first.tolerances)]

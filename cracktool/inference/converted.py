@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cracktool import __version__
-from cracktool.card import file_digest
+from cracktool.card import check_model, file_digest
 from cracktool.device import cpu_has_bfloat16, is_cpu
 from cracktool.errors import UsageError
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
@@ -98,7 +98,7 @@ def load_converted(
         remedy = "use --engine openvino or torch, or --dtype float32"
         raise UsageError(f"ONNX Runtime computes in float32 here, not in {dtype}", remedy=remedy)
     card = read_card(weights)
-    card.check_model(model, weights)
+    check_model(model, card.model, weights)
     file = converted_file(weights)
     if not file.is_file():
         _convert(weights, file, convert)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from cracktool.card import Card
+from cracktool.card import Card, check_model
 from cracktool.errors import UsageError, WeightsError, did_you_mean
 from cracktool.inference.converted import Convert, choose_engine, load_converted
 from cracktool.inference.memory import Array, Memory
@@ -87,7 +87,7 @@ def load_network(
     names = str(device), str(dtype).removeprefix("torch.")
     if Path(weights or "").suffix in EXPORTED:
         network = _load_exported(Path(weights or ""), engine, *names)
-        network.card.check_model(model, weights or "")
+        check_model(model, network.card.model, weights or "")
         return network
     path = weights_path(weights)
     chosen, why = choose_engine(path, *names) if engine == "auto" else (engine, "as asked")
