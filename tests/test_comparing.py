@@ -9,6 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
 from cracktool.datasets.degrading import degraded
@@ -182,6 +183,29 @@ def test_probability_maps_of_any_kind_give_the_same_scores(data, tmp_path, kind)
     assert report.threshold == 0.25
     assert report.scores["ods_0px"].pooled == 1
     assert report.curve.iou[50] == 1  # at 0.51 the row of 0.3 is gone
+
+
+@pytest.fixture
+def maps(tmp_path):
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    return folder
+
+
+def test_maps_in_colours_are_refused_and_greys_in_three_channels_are_not(data, maps):
+    grey = np.arange(600).reshape(SHAPE).clip(0, 255).astype(np.uint8)
+    write = (PillowImage.fromarray(np.dstack([grey] * 3)), PillowImage.fromarray(grey).convert("P"))
+    for number, picture in enumerate((*write, PillowImage.fromarray(cv2.applyColorMap(grey, cv2.COLORMAP_JET)))):
+        picture.save(maps / f"n{number}.png")
+    rgb, palette, jet, *_ = (levels for _, levels in predictions_from_probs(data, maps))
+    np.testing.assert_array_equal(rgb, grey)
+    np.testing.assert_array_equal(palette, grey)
+    assert "a picture in colours" in str(jet)
+
+
+def test_what_rounding_adds_to_a_probability_is_no_harm(data, maps):
+    np.save(maps / "n0.npy", np.array([[-1e-7, 1 + 1e-7]], np.float32))
+    assert next(predictions_from_probs(data, maps))[1].tolist() == [[0, 255]]
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,15 @@ def test_masks_that_cannot_be_used(data, tmp_path):
         evaluate(data, predictions, origin=masks_origin(out))
 
 
+@pytest.mark.parametrize(("palette", "value"), [([0, 0, 0, 128, 0, 0], 38), ([0, 0, 0, 100, 100, 100], 100)])
+def test_dark_masks_are_not_taken_for_empty_ones(data, tmp_path, palette, value):
+    dark = PillowImage.fromarray(rows_mask(3).astype(np.uint8), "P")
+    dark.putpalette(palette)
+    dark.save(tmp_path / "line.png")
+    _, error = next(predictions_from_masks(data, tmp_path))
+    assert f"line.png: a mask of 0 and {value}, expected 0 and 255" in str(error)
+
+
 def test_probabilities_are_not_taken_for_masks(data, tmp_path):
     name = Path(data.entries[0].image).stem
     write_mask(tmp_path / f"{name}.png", np.zeros(SHAPE, bool))

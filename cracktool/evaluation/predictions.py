@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cracktool.errors import CrackError, InputError
 from cracktool.files import is_by_product
-from cracktool.images import EXTENSIONS, Image, read_grey, read_image, read_mask
+from cracktool.images import EXTENSIONS, Image, read_grey, read_image
 from cracktool.manifest import Entry, Manifest
 from cracktool.metrics import Levels, quantise
 
@@ -27,6 +27,7 @@ Prediction = tuple[Entry, Levels | CrackError]
 """An image of the data set with its levels uint8 (H, W), or with why there are none."""
 
 _MAPS = (".npy", ".tif", ".tiff", ".png")
+_ROUNDING = 1e-6  # by which a mean of probabilities may miss the range from 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,20 +147,25 @@ def _quantised(values: npt.NDArray[np.floating], path: Path) -> Levels:
     unknown = int(np.count_nonzero(np.isnan(values)))
     if unknown:
         raise InputError(f"{unknown} of {values.size} probabilities are not a number (NaN)", path=path)
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
+    if values.size and not (values.min() >= -_ROUNDING and values.max() <= 1 + _ROUNDING):
         reason = f"values from {values.min():g} to {values.max():g}, expected probabilities from 0 to 1"
         raise InputError(reason, path=path, remedy="apply the sigmoid before saving")
-    return quantise(values)
+    return quantise(values.clip(0, 1))
 
 
 def _eight_bits(path: Path) -> Levels | None:
     """Return an 8-bit PNG as it is, by the reader of all pictures; None for one of more bits."""
     try:
         with path.open("rb") as file:
-            depth = file.read(25)[24:25]
+            header = file.read(26)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
-    return None if depth == b"\x10" else read_grey(path)
+    if header[24:25] == b"\x10":
+        return None
+    coloured = header[25:] in (b"\2", b"\3", b"\6")  # or with a palette; these may hold greys alone
+    if coloured and np.ptp(read_image(path), axis=2).any():
+        raise InputError("a picture in colours, expected one probability for each pixel", path=path)
+    return read_grey(path)
 
 
 def _values(path: Path) -> npt.NDArray[Any]:
@@ -215,8 +221,10 @@ def _stem(path: Path) -> str:
 
 
 def _mask_levels(path: Path) -> Levels:
-    mask = read_mask(path)
-    # A label map of 0 and 1 would be taken for an empty mask, and score 0 or, on a clean image, 1.
-    if not mask.any() and read_mask(path, threshold=1).any() and not read_mask(path, threshold=2).any():
-        raise InputError("a mask of 0 and 1, expected 0 and 255", path=path, remedy="multiply it by 255")
-    return mask.astype(np.uint8) * 255
+    grey = read_grey(path)
+    highest = grey.max(initial=0)
+    # A map of labels, or a mask in dark red, would be taken for an empty one and score 0 or, on a clean image, 1.
+    if 0 < highest < 128 and (grey[grey > 0] == highest).all():
+        remedy = "make its crack white, which is 255"
+        raise InputError(f"a mask of 0 and {highest}, expected 0 and 255", path=path, remedy=remedy)
+    return (grey >= 128).astype(np.uint8) * 255
