@@ -536,6 +536,9 @@ def test_int8_is_scored_by_the_masks_of_a_prepared_set(photos, tmp_path):
     calibration = int8.read_calibration(tmp_path)
     assert [path.name for path in calibration.photos] == ["0.png", "1.png"]
     assert [(path.name, mask.name) for path, mask in calibration.scored] == [("2.png", "m2.png")]
+    write_manifest(tmp_path / "manifest.csv", [])
+    with pytest.raises(InputError, match="no photo in this data set"):
+        int8.read_calibration(tmp_path)
 
 
 def test_loss_by_hand(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cracktool.datasets.pairing import photos_in
-from cracktool.errors import CrackError, UsageError
+from cracktool.errors import CrackError, InputError, UsageError
 from cracktool.images import Image, Mask, read_image, read_mask
 from cracktool.inference import Predictor
 from cracktool.inference.runtimes import OnnxNetwork, RuntimeNetwork
@@ -93,6 +93,8 @@ def _of_manifest(manifest: Manifest) -> Calibration:
     scored = [entry for entry in manifest.entries if entry.split == "val" and entry.mask]
     scored = scored or [entry for entry in manifest.entries if entry.mask]
     photos = [manifest.image_path(entry) for entry in train.entries]
+    if not photos:
+        raise InputError("no photo in this data set", path=manifest.folder)
     pairs = [(manifest.image_path(entry), manifest.mask_path(entry)) for entry in scored]
     if not pairs:
         pairs = [(path, None) for path in photos]
