@@ -83,6 +83,11 @@ class Manifest:
     folder: Path
     entries: tuple[Entry, ...]
 
+    @property
+    def name(self) -> str:
+        """The name of the data set: that of its folder."""
+        return self.folder.resolve().name
+
     def split(self, name: str) -> Manifest:
         """Return the part of the table in one split; UsageError for a name that is not a split."""
         if name not in SPLITS:

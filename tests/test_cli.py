@@ -387,6 +387,12 @@ def test_misspelt_scores_and_evaluators_are_noticed_before_anything_runs(crack, 
         assert (code, printed, err.count("\n"), f"did you mean {meant}" in err) == (2, "", 1, True)
 
 
+def test_a_wrong_option_ends_a_matrix_at_once(crack, two_sets):
+    one, two, half = two_sets
+    code, printed, err = crack("eval", one, two, "--probs", half, "--threshold", 2, "-q")
+    assert (code, printed, err.count("\n"), "between 0 and 1" in err) == (2, "", 1, True)
+
+
 def test_sets_of_one_name_have_a_report_each(crack, two_sets, tmp_path):
     one, _, half = two_sets
     for place in ("here", "there"):

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +15,15 @@ from cracktool.evaluation import Origin, evaluate, masks_origin
 from cracktool.images import encode_png, read_image, write_mask
 from cracktool.manifest import Entry, Manifest
 from cracktool.report import (
+    FORMATS,
     choose_rows,
     draw_comparison,
     plot_batch,
     plot_curves,
+    report_page,
     score_table,
     write_report,
+    write_table,
 )
 from cracktool.report.pictures import ALARM, FOUND, MISSED
 from cracktool.report.plots import plot_confusion
@@ -78,6 +84,38 @@ def test_report_files(report, tmp_path):
     assert (rows[2]["tp"], rows[2]["fp"], rows[2]["positive"], rows[0]["positive"]) == ("128", "512", "1", "0")
     assert float(rows[2]["iou"]) == pytest.approx(2 / 10)
     assert float(rows[2]["f1_2px"]) == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_a_data_set_is_called_by_its_folder_wherever_one_stands(report, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "data")
+    here = replace(report, manifest=replace(report.manifest, folder=Path()))
+    assert "<title>data, val: fake</title>" in report_page(here, [], [])
+
+
+def test_names_that_are_not_unicode_are_written(tmp_path):
+    try:
+        odd = (tmp_path / "d\udcff").resolve()
+        odd.mkdir()
+    except OSError:
+        pytest.skip("file names of this system are Unicode")
+    report = make_report(odd, count=2)
+    *_, page = write_report(report, tmp_path / "out").files
+    assert "d?" in page.read_text()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["data"] == str(tmp_path / "d?")
+    table, *_ = write_table([("iou",), (str(odd),)], tmp_path / "matrix")
+    assert os.fsencode(odd) in table.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a_b&c", r"a\_b\&c"),
+        ("5 % ± $1", r"5 \% $\pm$ \$1"),
+        (r"C:\~x^{2}", r"C:\textbackslash{}\textasciitilde{}x\textasciicircum{}\{2\}"),
+    ],
+)
+def test_no_sign_of_latex_is_left_in_a_table(name, text):
+    assert f"\n{text} \\\\\n" in FORMATS["tex"]([("score",), (name,)])
 
 
 def test_writing_twice_gives_the_same_bytes(report, tmp_path):

@@ -185,7 +185,7 @@ def _folder_source(kind: Literal["masks", "probs"], folder: Path, threshold: flo
     read = predictions_from_masks if kind == "masks" else predictions_from_probs
 
     def predict(manifest: Manifest) -> tuple[Origin, Iterable[Prediction], float]:
-        own = folder / manifest.folder.resolve().name  # of several data sets, each may have a folder of its own
+        own = folder / manifest.name  # of several data sets, each may have a folder of its own
         used = own if own.is_dir() else folder
         return describe(used), read(manifest, used), threshold
 
@@ -197,8 +197,7 @@ def _report(manifest: Manifest, source: _Source, *, protocols: Sequence[str], qu
 
     origin, predictions, threshold = source.predict(manifest)
     total = sum(entry.has_truth for entry in manifest.entries)
-    described = manifest.folder.name
-    with progress_bar(quiet, iterable=predictions, total=total, desc=described, unit=" images") as shown:
+    with progress_bar(quiet, iterable=predictions, total=total, desc=manifest.name, unit=" images") as shown:
         scorer = source.scorer(manifest)
         report = run(manifest, shown, origin=origin, threshold=threshold, protocols=protocols, scorer=scorer)
     warn(report.warnings)
@@ -243,6 +242,8 @@ def _show_matrix(
     def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
         try:
             report = run(manifest, source)
+        except UsageError:  # no other could be scored so either
+            raise
         except CrackError as error:
             failures.append(error)
             return None
@@ -315,7 +316,7 @@ def _spoilt(
 
     chosen = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
     cases = robustness(manifest, predictor, chosen, name=name, score=score)
-    with progress_bar(quiet, iterable=cases, total=1 + 5 * len(chosen), desc=manifest.folder.name, unit=" runs") as bar:
+    with progress_bar(quiet, iterable=cases, total=1 + 5 * len(chosen), desc=manifest.name, unit=" runs") as bar:
         done = list(bar)
     if not quiet:
         tell(f"{name} on {manifest.folder}, {len(manifest.entries)} images: {score} by severity")

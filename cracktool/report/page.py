@@ -28,7 +28,7 @@ def report_page(report: Report, plots: Sequence[Picture], figures: Sequence[Pict
         plots: Plots of them.
         figures: Images with their errors, worst first.
     """
-    title = f"{report.manifest.folder.name}, {report.split}: {report.origin.name}"
+    title = f"{report.manifest.name}, {report.split}: {report.origin.name}"
     body = (
         f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>\n<main>",
         _section("Scores", [_scores(report)]),

@@ -200,8 +200,9 @@ def _caption(column: str) -> str:
 def _title(report: Report) -> str:
     cut = "" if report.threshold is None else f", threshold {report.threshold:g}"
     pooled = {name: summary.pooled for name, summary in report.scores.items()}
+    name = report.manifest.name.encode("utf-8", "replace").decode()  # it draws no others
     return (
-        f"{Path(report.data).name} {report.split}: pixels of {len(report.rows)} images{cut}\n"
+        f"{name} {report.split}: pixels of {len(report.rows)} images{cut}\n"
         f"pooled: IoU {pooled['iou']:.3f}, F1 {pooled['dice']:.3f}, "
         f"precision {pooled['precision']:.3f}, recall {pooled['recall']:.3f}"
     )

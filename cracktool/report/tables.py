@@ -31,6 +31,10 @@ _PLAIN = {
     "psnr",
     "kernel_psnr",
 }  # no shares: pixels and numbers
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+)
 _SMALL = {"false_alarm", "ece", "ece_near", "brier", "brier_near"}
 
 
@@ -176,7 +180,4 @@ def _group_row(name: str, scores: GroupScores) -> tuple[str, ...]:
 
 
 def _escaped(cell: str) -> str:
-    cell = cell.replace("\\", r"\textbackslash ").replace("±", r"$\pm$")
-    for sign in "&%$#_{}":
-        cell = cell.replace(sign, "\\" + sign) if sign != "$" or r"$\pm$" not in cell else cell
-    return cell
+    return cell.translate(_LATEX)

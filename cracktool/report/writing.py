@@ -47,7 +47,9 @@ def write_report(report: Report, folder: Path, *, figures: int = 12) -> Written:
         'report.json'
     """
     files = [folder / "report.json", folder / "per_image.csv"]
-    replace_file(files[0], (json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+    replace_file(
+        files[0], (json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    )
     replace_file(files[1], to_csv(image_table(report)).encode())
     photos = photo_table(report)
     if len(photos) <= len(report.rows):
@@ -66,7 +68,7 @@ def write_table(table: Table, path: Path) -> list[Path]:
     files = []
     for ending, text in FORMATS.items():
         files.append(path.with_name(f"{path.name}.{ending}"))
-        replace_file(files[-1], text(table).encode())
+        replace_file(files[-1], text(table).encode("utf-8", "surrogateescape"))
     return files
 
 
