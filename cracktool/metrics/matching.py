@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -184,17 +183,12 @@ def centre_line(mask: Mask) -> Mask:
     """Return the centre line of a mask, 1 px wide, by `skimage.morphology.skeletonize` (Zhang and Suen 1984)."""
     from skimage.morphology import skeletonize  # 0.3 s, and inference needs this package for its thresholds alone
 
-    return _in_window(mask, skeletonize)
-
-
-def _in_window(mask: Mask, function: Callable[[Mask], Mask]) -> Mask:
-    """Run a slow function on the smallest window that holds all crack."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    window = np.s_[top : top + height, left : left + width]
-    result = np.zeros_like(mask)
+    window = np.s_[top : top + height, left : left + width]  # that holds all crack: the thinning is slow
+    line = np.zeros_like(mask)
     if width:
-        result[window] = function(mask[window])
-    return result
+        line[window] = skeletonize(mask[window])  # type: ignore[no-untyped-call]
+    return line
 
 
 def _grown(mask: Mask, radius: float) -> Mask:
