@@ -193,7 +193,8 @@ def _section(sampled: Profiles) -> _Section:
     width = mass.sum(axis=1) * step
     s = sampled.place
     offset = (mass * s).sum(axis=1) / np.maximum(width / step, 0.5)
-    near = np.abs(s) <= (width / 2 + np.abs(offset) + FLANK + 2)[:, None]
+    flank = np.maximum(FLANK + 2, 4 * step)
+    near = np.abs(s) <= (width / 2 + np.abs(offset) + flank)[:, None]
     usable = (own | (share < 0.5)) & (share >= 0) & near
     return _Section(width, offset, usable)
 
