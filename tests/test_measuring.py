@@ -86,6 +86,7 @@ def test_a_crack_that_opens_is_measured_on_both_sides():
     crack = one(np.minimum(narrow, wide), narrow_mask | wide_mask)
     x = np.concatenate([line.points[:, 1] for line in crack.lines])
     for part, width in (((x > 180) & (x < 325), 3.0), ((x > 75) & (x < 120), 40.0)):
+        assert np.median(of_points(crack, "mask_width")[part]) == pytest.approx(width, abs=0.15)
         assert np.abs(of_points(crack, "mask_width")[part] - width).max() <= 1.0
         assert (of_points(crack, "verdict")[part] == Verdict.MEASURED).all()
 

@@ -18,6 +18,7 @@ from cracktool.measuring.rows import Rows
 
 _TILE = 1024  # px; points of a tile are sampled together
 _REACH = (11, 14)  # samples to either side, at least and at most; longer profiles have wider steps
+_COARSE = 1.5  # px between samples, from where on the mask is read between them too
 FLANK = 6.0  # px of background wanted on either side of the mask
 SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
 
@@ -85,10 +86,12 @@ def _sample_tile(
         for axis in (0, 1)
     ]
     crack = mask[window].astype(np.float32)
-    fine = math.ceil(step.max())  # a share counts the pixels up to the next sample, or edges would jump by steps
+    # Where samples lie far apart a share counts the pixels up to the next one, or edges would jump by steps.
+    spread = np.where(step > _COARSE, step, 0)[:, None]
+    fine = max(1, math.ceil(spread.max()))
     share = np.zeros(offsets.shape, np.float32)
     for part in (np.arange(fine) + 0.5) / fine - 0.5:
-        beside = step[:, None] * np.float32(part)
+        beside = spread * np.float32(part)
         y, x = (
             (place + beside * normal).reshape(3 * len(points), -1) for place, normal in zip(places, across, strict=True)
         )

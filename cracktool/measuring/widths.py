@@ -182,7 +182,7 @@ class _Section(Rows):
 def _section(sampled: Profiles) -> _Section:
     share, step = sampled.share, sampled.step
     middle = share.shape[1] // 2
-    here = share > 0.15
+    here = share > 0.15 / step[:, None]
     # A hairline's mask is a staircase: its line may pass beside the pixels by one sample.
     here[:, middle - 1 : middle + 2] |= share[:, middle - 1 : middle + 2] > 0.05
     here[:, middle] = True
