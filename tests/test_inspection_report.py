@@ -192,6 +192,24 @@ def test_colours_in_mm_are_not_those_of_a_photo_without_scale(browser, tmp_path)
     page.close()
 
 
+def test_the_legend_says_what_the_colours_mean(shown):
+    def limits(text):
+        low, high = [*map(float, re.findall(r"[\d.]+", text.partition(":")[0])), np.inf][:2]
+        return (0.0, low) if text.startswith("<") else (low, high)
+
+    named = shown.locator("#legend span:has(i)").evaluate_all(
+        "all => all.map(each => [each.querySelector('i').style.backgroundColor, each.textContent])"
+    )
+    bars = shown.locator("#histogram rect").evaluate_all(
+        "all => all.map(each => [getComputedStyle(each).fill, each.textContent])"
+    )
+    meaning = {colour: limits(text) for colour, text in named if re.search(r"\d", text)}
+    assert len(bars) > 3
+    for colour, text in bars:
+        (low, high), (least, most) = limits(text), meaning[colour]
+        assert least <= low < high <= most, text
+
+
 def test_the_slider_fades_the_overlay(shown):
     opacity = "getComputedStyle(document.querySelector('.lines')).opacity"
     shown.select_option("#photo", label="wide.jpg (1)")

@@ -69,6 +69,28 @@ def test_wide_cracks():
         assert abs(np.median(of_mask)) <= 0.5
 
 
+@pytest.mark.parametrize("width", [34.0, 42.0, 60.0, 86.0])
+def test_cracks_wider_than_their_samples_are_close(width):
+    photo, mask, _ = draw(turned(straight(170), 20, (95, 110)), width, (190, 220), Look(texture=2.0))
+    crack = one(photo, mask)
+    errors = of_points(crack, "width")[of_points(crack, "verdict") == Verdict.MEASURED] - width
+    assert crack.measured_share > 0.8
+    assert np.abs(errors).mean() <= 0.4
+    assert crack.px.mask_width.median == pytest.approx(width, abs=0.5)
+
+
+def test_a_crack_that_opens_is_measured_on_both_sides():
+    """Pixels of a slanting line lie 1.4 px apart: counted as 1, the narrow part's width would reach into the wide."""
+    narrow, narrow_mask, _ = draw(np.array([[60.0, 150], [60, 330]]), 3.0, (240, 350))
+    wide, wide_mask, _ = draw(np.array([[190.0, 40], [60, 150]]), 40.0, (240, 350))
+    crack = one(np.minimum(narrow, wide), narrow_mask | wide_mask)
+    x = np.concatenate([line.points[:, 1] for line in crack.lines])
+    for part, width in (((x > 180) & (x < 325), 3.0), ((x > 75) & (x < 120), 40.0)):
+        assert np.median(of_points(crack, "mask_width")[part]) == pytest.approx(width, abs=0.15)
+        assert np.abs(of_points(crack, "mask_width")[part] - width).max() <= 1.0
+        assert (of_points(crack, "verdict")[part] == Verdict.MEASURED).all()
+
+
 def test_a_mask_that_is_too_wide_does_not_widen_the_crack():
     photo, mask, _ = draw(turned(straight(90), 30, CENTRE), 2.0, SHAPE, Look(texture=2.0))
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
@@ -167,6 +189,14 @@ def test_a_loop_at_a_junction_is_part_of_the_main_way():
     assert crack.px.main_length == pytest.approx(20 + np.pi * 40, rel=0.05)
     assert crack.tortuosity == pytest.approx((20 + np.pi * 40) / 100, rel=0.05)
     assert crack.px.mask_width.max < 7, "near the junction a perpendicular meets the other branch"
+
+
+def test_the_main_way_may_end_on_a_way_around():
+    """The bar leads from one junction to the other in 80 px; the ends farthest apart are the tops of the arcs."""
+    bar = draw(turned(straight(80), 0, (64, 64)), 4.0, SHAPE)[1]
+    crack = one(None, bar | draw(arc(40, 360) + 64, 4.0, SHAPE)[1])
+    assert (crack.loops, crack.junctions) == (2, 2)
+    assert crack.px.main_length == pytest.approx(np.pi * 40, rel=0.03)
 
 
 def test_a_crack_whose_pieces_have_no_direction_in_common_goes_from_end_to_end():

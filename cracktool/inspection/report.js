@@ -62,10 +62,12 @@ function swatch(colour, text) {
 }
 
 function legend() {
-  const parts = COLOURS.map((colour, at) => {
-    const [low, high] = [at, at + 1].map((edge) => figure(lower(FROM + ((TO - FROM) * edge) / COLOURS.length), 2));
-    const text = at === 0 ? `< ${high}` : at === COLOURS.length - 1 ? `≥ ${low}` : `${low} – ${high}`;
-    return swatch(colour, text);
+  const edge = (at) => lower(FROM + Math.ceil(((TO - FROM) * at) / COLOURS.length)); // where `step` changes
+  const last = COLOURS.length - 1;
+  const parts = COLOURS.flatMap((colour, at) => {
+    const [low, high] = [edge(at), edge(at + 1)].map((width) => figure(width, 2));
+    if (low === high && at < last) return []; // fewer classes than colours
+    return [swatch(colour, at === 0 ? `< ${high}` : at === last ? `≥ ${low}` : `${low} – ${high}`)];
   });
   parts.push(swatch(NOT_MEASURED, "not measurable"));
   if (!cracks.every((crack) => crack.unit === unit)) parts.push(swatch(NO_SCALE, "no scale"));

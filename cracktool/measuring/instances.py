@@ -164,7 +164,7 @@ def group_parts(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]
 def main_way(edges: Sequence[tuple[int, int, float]]) -> tuple[float, int, int]:
     """Return the length of the longest of the shortest ways between nodes, and the two nodes.
 
-    Found by two sweeps, which is exact where there is no loop.
+    Found by two sweeps from the first node of the longest branch, which is exact where there is no loop.
 
     Args:
         edges: (node, node, length) of each branch, in any unit; at least one.

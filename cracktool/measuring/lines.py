@@ -72,8 +72,8 @@ def trace_lines(mask: Mask, components: Components, keep: Mask, spacing: float) 
                 lines.append(Line(part, points, half_width, (nodes[0], nodes[1]), free))
     _reach_tips(lines, components)
     for line in lines:
-        line.points = resample(line.points, max(spacing, _APART * line.typical))
-        line.half_width = _spread_over(line.half_width, len(line.points))
+        step = max(spacing, _APART * line.typical)
+        line.points, line.half_width = _resampled(line.points, line.half_width, step)
     return lines, loops
 
 
@@ -87,8 +87,7 @@ def free_ends(lines: Iterable[Line]) -> tuple[Ends, list[tuple[Line, int]]]:
 
 def _smoothed(skeleton: Skeleton, branch: Branch) -> tuple[Floats, Floats]:
     """Return points at 1 px and half widths there, px of the photo."""
-    points = resample(skeleton.to_photo(branch.path), 1.0)
-    half_width = _spread_over(branch.half_width, len(points))
+    points, half_width = _resampled(skeleton.to_photo(branch.path), branch.half_width, 1.0)
     sigma = max(_SMOOTHING * skeleton.factor, _SMOOTHING_SHARE * _median(half_width))
     if branch.start == branch.end:
         points[-1] = points[0]  # bit for bit, which is how a closed line is known
@@ -100,10 +99,9 @@ def _median(values: Floats) -> float:
     return float(np.sort(values)[len(values) // 2])
 
 
-def _spread_over(values: Floats, count: int) -> Floats:
-    """Return values along a line at so many places along it."""
-    at = np.arange(count) * ((len(values) - 1) / (count - 1))
-    return np.asarray(np.interp(at, np.arange(len(values)), values), np.float64)
+def _resampled(points: Floats, half_width: Floats, step: float) -> tuple[Floats, Floats]:
+    rows = resample(np.column_stack([points, half_width]), step)
+    return rows[:, :2], rows[:, 2]
 
 
 def _outward(line: Line, side: int) -> Floats:
@@ -162,3 +160,4 @@ def _reach_tips(lines: list[Line], components: Components) -> None:
         if far:
             added = [tip + far * outward]
             line.points = np.concatenate([line.points, added] if side else [added, line.points])
+            line.half_width = np.pad(line.half_width, (1 - side, side), "edge")

@@ -217,17 +217,13 @@ def _describe(
     edges = [(one, two, length(points)) for one, two, points in gaps]
     place = {line.nodes[side]: line.points[-side] for line in lines for side in (0, 1)}
     for below, (line, along) in enumerate(zip(lines, lengths, strict=True), 1):
-        one, two = line.nodes
-        if one == two and len(lines) > 1:  # a loop at a junction: its far end is its middle
-            place[-below] = line.points[len(line.points) // 2]
-            edges += [(one, -below, along / 2)] * 2
-        else:
-            edges.append((one, two, along))
+        place[-below] = line.points[len(line.points) // 2]  # its middle, the far end of a way around
+        edges += [(-below, node, along / 2) for node in line.nodes]
     main_length, first, last = main_way(edges)
     ends = np.stack([place[first], place[last]])
     chord = length(ends)
-    ring = first == last
-    main_length = max(lengths) if ring else main_length
+    ring = len(lines) == 1 and lines[0].nodes[0] == lines[0].nodes[1]
+    main_length = lengths[0] if ring else main_length
     degree = np.unique([line.nodes for line in lines], return_counts=True)[1]
     junctions = int((degree > 2).sum())
     angle, agreement = orientation([line.points for line in lines])

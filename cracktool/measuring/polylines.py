@@ -13,7 +13,7 @@ from cracktool.measuring.components import Floats
 
 
 def steps(line: Floats) -> Floats:
-    """Return the distances (N - 1,) between the points (N, 2) of a line that follow each other."""
+    """Return the distances (N - 1,) between the points of a line that follow each other."""
     step = line[1:] - line[:-1]
     return np.asarray(np.hypot(step[:, 0], step[:, 1]), np.float64)
 
@@ -24,13 +24,15 @@ def length(line: Floats) -> float:
 
 
 def resample(line: Floats, step: float) -> Floats:
-    """Return points of a line at even distances nearest to `step`, the first and last point kept; two at least."""
+    """Return points of a line at even distances nearest to `step`, the first and last point kept; two at least.
+
+    Further columns, such as a width at each point, are interpolated with the first two.
+    """
     at = np.zeros(len(line))
     np.cumsum(steps(line), out=at[1:])
     count = max(1, round(at[-1] / step))
     even = np.arange(count + 1) * (at[-1] / count)
-    points = np.empty((count + 1, 2))
-    points[:, 0], points[:, 1] = np.interp(even, at, line[:, 0]), np.interp(even, at, line[:, 1])
+    points = np.column_stack([np.interp(even, at, column) for column in line.T])
     points[-1] = line[-1]
     return points
 

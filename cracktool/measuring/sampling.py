@@ -18,6 +18,7 @@ from cracktool.measuring.rows import Rows
 
 _TILE = 1024  # px; points of a tile are sampled together
 _REACH = (11, 14)  # samples to either side, at least and at most; longer profiles have wider steps
+_COARSE = 1.5  # px between samples, from where on the mask is read between them too
 FLANK = 6.0  # px of background wanted on either side of the mask
 SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
 
@@ -64,30 +65,37 @@ def sample(photo: Image | None, mask: Mask, points: Floats, normals: Floats, hal
     offsets = profiles.place
     for members in by_tile(points):
         profiles.share[members], profiles.grey[members] = _sample_tile(
-            photo, mask, points[members], normals[members], offsets[members]
+            photo, mask, points[members], normals[members], offsets[members], step[members]
         )
     return profiles
 
 
 def _sample_tile(
-    photo: Image | None, mask: Mask, points: Floats, normals: Floats, offsets: Float32s
+    photo: Image | None, mask: Mask, points: Floats, normals: Floats, offsets: Float32s, step: Float32s
 ) -> tuple[Float32s, Float32s]:
     """Return shares of crack and grey levels (n, S) across points that lie near each other."""
-    beside = normals[:, ::-1] * [1, -1]
     reach = float(offsets.max()) + 10  # the filter below looks 8 px far
     low = np.maximum(np.floor(points.min(axis=0) - reach).astype(int), 0)
     high = np.ceil(points.max(axis=0) + reach).astype(int) + 1
     window = (slice(low[0], high[0]), slice(low[1], high[1]))
     shifts = np.array([-1, 0, 1], np.float32)[:, None, None]  # px along the line
+    across = normals.astype(np.float32).T[:, :, None]
+    along = across[::-1] * np.array([1, -1], np.float32)[:, None, None]
     places = [  # y and x in the window, (3, n, S)
-        ((points[:, axis] - low[axis]).astype(np.float32)[:, None] + offsets * normal[:, None])
-        + shifts * along[:, None]
-        for axis, normal, along in zip((0, 1), normals.astype(np.float32).T, beside.astype(np.float32).T, strict=True)
+        ((points[:, axis] - low[axis]).astype(np.float32)[:, None] + offsets * across[axis]) + shifts * along[axis]
+        for axis in (0, 1)
     ]
-    flat = [each.reshape(3 * len(points), -1) for each in places]
-
-    lines = cv2.remap(mask[window].astype(np.float32), flat[1], flat[0], cv2.INTER_LINEAR)
-    share = np.asarray(lines.reshape(places[0].shape).mean(axis=0), np.float32)
+    crack = mask[window].astype(np.float32)
+    # Where samples lie far apart a share counts the pixels up to the next one, or edges would jump by steps.
+    spread = np.where(step > _COARSE, step, 0)[:, None]
+    fine = max(1, math.ceil(spread.max()))
+    share = np.zeros(offsets.shape, np.float32)
+    for part in (np.arange(fine) + 0.5) / fine - 0.5:
+        beside = spread * np.float32(part)
+        y, x = (
+            (place + beside * normal).reshape(3 * len(points), -1) for place, normal in zip(places, across, strict=True)
+        )
+        share += cv2.remap(crack, x, y, cv2.INTER_LINEAR).reshape(places[0].shape).mean(axis=0) / fine
     for place, first, size in zip(places, low, mask.shape, strict=True):
         share[(place[1] < -0.5 - first) | (place[1] > size - 0.5 - first)] = -1
     if photo is None:

@@ -182,7 +182,7 @@ class _Section(Rows):
 def _section(sampled: Profiles) -> _Section:
     share, step = sampled.share, sampled.step
     middle = share.shape[1] // 2
-    here = share > 0.15
+    here = share > 0.15 / step[:, None]
     # A hairline's mask is a staircase: its line may pass beside the pixels by one sample.
     here[:, middle - 1 : middle + 2] |= share[:, middle - 1 : middle + 2] > 0.05
     here[:, middle] = True
@@ -193,7 +193,8 @@ def _section(sampled: Profiles) -> _Section:
     width = mass.sum(axis=1) * step
     s = sampled.place
     offset = (mass * s).sum(axis=1) / np.maximum(width / step, 0.5)
-    near = np.abs(s) <= (width / 2 + np.abs(offset) + FLANK + 2)[:, None]
+    flank = np.maximum(FLANK + 2, 4 * step)
+    near = np.abs(s) <= (width / 2 + np.abs(offset) + flank)[:, None]
     usable = (own | (share < 0.5)) & (share >= 0) & near
     return _Section(width, offset, usable)
 
