@@ -17,10 +17,11 @@ import raw_sets
 from raw_sets import put
 
 from cracktool.datasets import duplicates, storing
+from cracktool.datasets.checking import check
 from cracktool.datasets.duplicates import fingerprint, near_duplicates
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
-from cracktool.datasets.splitting import assign_splits, leaks, unique_names
+from cracktool.datasets.splitting import assign_splits, leaks, tell_photos_apart, unique_names
 from cracktool.degradation import degrade
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
@@ -592,10 +593,21 @@ def test_what_a_better_split_shows_too_leaks():
 
 def test_equal_names_in_two_splits_are_no_leak():
     rows = [replace(row, name="001") for row in items(["001", "001", "001"], ["train", "val", "test"])]
-    assert leaks(rows, []) == [False, False, False]
+    assert leaks(tell_photos_apart(rows), []) == [False, False, False]
     rows[0] = replace(rows[0], name="001-2")
     rows[2] = replace(rows[2], name="001-1")
-    assert leaks(rows, []) == [True, False, False]
+    assert leaks(tell_photos_apart(rows), []) == [True, False, False]
+
+
+@pytest.mark.parametrize("tile", [None, 48])
+def test_photos_of_one_name_in_two_splits_stay_two(tmp_path, tile):
+    for seed, split in enumerate(("train", "val", "test")):
+        put(tmp_path / "raw" / split / "images" / "001.jpg", encode_jpeg(picture(seed, 96, 96)))
+        put(tmp_path / "raw" / split / "masks" / "001.png", encode_png(np.eye(96, dtype=np.uint8) * 255))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(tile=tile))
+    assert set(result.counts.values()) == {4 if tile else 1}
+    assert {entry.group for entry in read_manifest(result.manifest).entries} == {"train/001", "val/001", "test/001"}
+    assert not [finding for finding in check([tmp_path / "out"]).findings if finding.kind == "leak"]
 
 
 def test_unique_names_ignore_case_and_stay_unique():

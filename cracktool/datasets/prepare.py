@@ -24,6 +24,7 @@ from cracktool.datasets.splitting import (
     note_leaks,
     note_left_out,
     shares_to_cut,
+    tell_photos_apart,
     unique_names,
     without_published,
 )
@@ -110,7 +111,7 @@ def prepare(
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
     raw = _read_raw(known, _find_source(layout, known, source, out), options)
-    tasks = _tasks(tiled(raw.items, options, raw.notes), options)
+    tasks = _tasks(tiled(tell_photos_apart(raw.items), options, raw.notes), options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)

@@ -32,6 +32,22 @@ def shares_to_cut(published: Set[Split], options: PrepareOptions, defaults: tupl
     return 0.0 if "val" in published else defaults[0], 0.0 if published else defaults[1]
 
 
+def tell_photos_apart(items: Sequence[RawItem]) -> list[RawItem]:
+    """Return the items, those with a group of their own that share its name with another published split put apart.
+
+    ``train/001`` and ``test/001`` are two photos unless their pixels say otherwise; ``train/001-1`` and ``test/001-2``
+    are crops of one.
+    """
+    splits: defaultdict[str, set[str | None]] = defaultdict(set)
+    for item in items:
+        splits[item.group].add(item.split)
+    whole = (item.split and item.name == item.group.replace("/", "_") for item in items)
+    return [
+        replace(item, group=f"{item.split}/{item.group}") if alone and len(splits[item.group]) > 1 else item
+        for item, alone in zip(items, whole, strict=True)
+    ]
+
+
 def without_published(items: Sequence[RawItem], notes: Notes) -> list[RawItem]:
     """Return the items without their published splits, and note that they had some."""
     if any(item.split for item in items):
@@ -79,15 +95,12 @@ def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[b
     Test is more worth than val, and val more than train: an image of train leaks where another crop or a copy of its
     photo is in val or test, one of val where it is in test, and none of test does.
 
-    Crops of one group are of one photo. An image whose group is its own name is not taken for another of that name:
-    ``train/001`` and ``test/001`` are two photos unless their pixels say otherwise.
-
     Args:
-        items: The images with their published splits; without one, an image counts as of train.
+        items: The images with their published splits; without one, an image counts as of train. One group is one photo.
         copies: Pairs of positions that show the same.
     """
     worth = [SPLITS.index(item.split or "train") for item in items]
-    root = lowest_linked(len(items), [*copies, *equal_pairs(_photos(items))]).tolist()
+    root = lowest_linked(len(items), [*copies, *equal_pairs([item.group for item in items])]).tolist()
     best: defaultdict[int, int] = defaultdict(int)
     for each, value in zip(root, worth, strict=True):
         best[each] = max(best[each], value)
@@ -107,9 +120,9 @@ def note_left_out(items: Sequence[RawItem], leaking: Sequence[bool], notes: Note
 def note_leaks(items: Sequence[RawItem], notes: Notes) -> None:
     """Note the photos of which crops lie in several published splits."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
-    for item, photo in zip(items, _photos(items), strict=True):
+    for item in items:
         if item.split:
-            splits[photo].add(item.split)
+            splits[item.group].add(item.split)
     names = sorted(photo for photo, found in splits.items() if len(found) > 1)
     if names:
         shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
@@ -159,12 +172,6 @@ def unique_names(items: Sequence[RawItem]) -> list[str]:
             taken.add(name.lower())
         names.append(name)
     return names
-
-
-def _photos(items: Sequence[RawItem]) -> list[str]:
-    """Return a name for the photo of each item: equal for crops of one group, and for nothing else."""
-    own = (item.name == item.group.replace("/", "_") for item in items)
-    return [f"{item.split}/{item.group}" if alone else item.group for item, alone in zip(items, own, strict=True)]
 
 
 def _title(item: RawItem) -> str:
