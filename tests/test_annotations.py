@@ -319,6 +319,7 @@ CVAT_BAR = ";".join(f"{x}.00,{y}.00" for x, y in BAR)
         ('<polyline label="crack" points="-9,11.5;99,11.5"/>', bar(10, 0, 13, WIDTH)),
         ('<mask label="crack" rle="1, 35, 0, 1, 36, 35" left="4" top="10" width="36" height="3"/>', None),
         ('<ellipse label="crack" cx="24" cy="16" rx="30" ry="100"/>', np.ones((HEIGHT, WIDTH), bool)),
+        ('<ellipse label="crack" cx="24" cy="9" rx="900" ry="1" rotation="90.00"/>', bar(0, 23, HEIGHT, 25)),
         (f'<polygon label="joint" points="{CVAT_BAR}"/>', bar(0, 0, 0, 0)),
     ],
 )
