@@ -424,6 +424,16 @@ def test_voc_palette_with_its_void_border_and_lists(tmp_path):
     assert all(np.array_equal(mask, bar()) for mask in masks(result).values())
 
 
+@pytest.mark.parametrize("ending", ["", ".jpg", ".jpg masks/{}.png"])
+def test_lists_name_photos_with_spaces_too(tmp_path, ending):
+    names = {"wall 1": "train", "wall 2": "val", "wall v1.0 3": "test"}
+    put_voc(tmp_path / "raw", *names)
+    for name, split in names.items():
+        put(tmp_path / "raw" / "ImageSets" / f"{split}.txt", f"\n{name}{ending.format(name)} \n")
+    result = prepare("voc", tmp_path / "raw", tmp_path / "out")
+    assert {name.removesuffix(".jpg"): entry.split for name, entry in rows(result).items()} == names
+
+
 def test_voc_several_classes_need_a_choice(tmp_path):
     put_voc(tmp_path / "raw", "a", classes=bar() + 2 * bar(20, bottom=22))
     with pytest.raises(UsageError, match=r"several labels in .* none of them called crack: 1, 2 \(choose with --label"):

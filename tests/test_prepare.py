@@ -160,6 +160,23 @@ def test_bad_raw_files_fail_alone(raw, tmp_path):
     assert sum(result.counts.values()) == 7
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode here")
+def test_photos_with_names_that_no_table_holds_fail_alone(raw, tmp_path):
+    for folder in ("images", "masks"):
+        (raw / folder / os.fsdecode(b"caf\xe9.png")).write_bytes((raw / "masks" / "p2.png").read_bytes())
+    result = prepare("folder", raw, tmp_path / "out")
+    (failure,) = result.failures
+    assert str(failure).endswith(": its name is not Unicode (rename it)")
+    assert sum(result.counts.values()) == 12
+
+
+def test_notes_name_each_thing_once():
+    notes = Notes()
+    for name in ("b", "a", "b"):
+        notes.add("read twice", name)
+    assert notes.lines() == ("read twice: a, b",)
+
+
 def test_nothing_left_of_a_set(tmp_path):
     put(tmp_path / "raw" / "train" / "20160222_080850.jpg", encode_jpeg(picture(1)))
     put(tmp_path / "raw" / "train" / "20160222_080850_mask.png", encode_png(np.zeros((24, 32), np.uint8)))
@@ -471,8 +488,9 @@ def test_output_that_cannot_be_written(raw, tmp_path, monkeypatch):
     put(tmp_path / "file", b"")
     with pytest.raises(OutputError, match="is a file, expected a folder"):
         prepare("folder", raw, tmp_path / "file")
-    with pytest.raises(UsageError, match="the raw and the output folder are the same"):
-        prepare("folder", raw, raw)
+    for out in (raw, raw / "out"):
+        with pytest.raises(UsageError, match="the output folder is the raw one or in it"):
+            prepare("folder", raw, out)
 
     def full(path, data):
         raise OutputError("cannot be written: No space left on device", path=path)

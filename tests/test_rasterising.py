@@ -87,7 +87,7 @@ def test_a_dot_and_an_ellipse():
 def test_a_turned_ellipse(degrees):
     mask, expected = blank(), blank()
     fill_ellipse(mask, 30.7, 20.2, 15, 4, turned=degrees)
-    expected[ellipse(20.2 - 0.5, 30.7 - 0.5, 4, 15, SHAPE, rotation=-np.radians(degrees))] = True  # theirs: the other way
+    expected[ellipse(20.2 - 0.5, 30.7 - 0.5, 4, 15, SHAPE, rotation=-np.radians(degrees))] = True  # anticlockwise
     assert np.array_equal(mask, expected)
 
 

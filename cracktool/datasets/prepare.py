@@ -166,8 +166,8 @@ def _find_source(name: str, layout: Layout, source: Path | None, out: Path) -> P
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise InputError(what, path=folder, remedy=f"get it from {layout.where_to_get}; expected in it: {layout.tree}")
-    if out.resolve() == folder.resolve():
-        raise UsageError("the raw and the output folder are the same", path=out, remedy="choose another output folder")
+    if out.resolve().is_relative_to(folder.resolve()):  # a second run would take what lies there for raw photos
+        raise UsageError("the output folder is the raw one or in it", path=out, remedy="choose one beside it with -o")
     return folder
 
 

@@ -76,9 +76,10 @@ def store(task: Task, out: Path | None) -> Stored:
         out: The output folder; None writes nothing.
 
     Raises:
-        InputError: The raw files cannot be used, or do not fit each other.
+        InputError: The raw files cannot be used, or do not fit each other, or the table cannot hold their names.
         OutputError: A file of that name holds something else, or the folder cannot be written.
     """
+    _check_name(task)
     picture = read_item(task.item)
     if picture is None:
         _refuse_stored(task, out)
@@ -103,6 +104,15 @@ def store(task: Task, out: Path | None) -> Stored:
     for path, content in files.items():
         _put_bytes(out and out / path, content)
     return stored
+
+
+def _check_name(task: Task) -> None:
+    """Raise InputError where a name is not Unicode, as those of old archives may be."""
+    try:
+        f"{task.name}{task.item.source}".encode()
+    except UnicodeEncodeError as error:
+        path = task.item.file or task.item.source
+        raise InputError("its name is not Unicode", path=path, remedy="rename it") from error
 
 
 def _refuse_stored(task: Task, out: Path | None) -> None:
