@@ -21,7 +21,7 @@ from cracktool.datasets.checking import check
 from cracktool.datasets.duplicates import fingerprint, near_duplicates
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
-from cracktool.datasets.splitting import assign_splits, leaks, tell_photos_apart, unique_names
+from cracktool.datasets.splitting import assign_splits, leaks, photo_numbers, tell_photos_apart, unique_names
 from cracktool.degradation import degrade
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
@@ -546,7 +546,8 @@ def items(groups, splits=None):
 
 
 def cut(rows, shares, *, crack=None, copies=(), seed=0, notes=None):
-    return assign_splits(rows, crack or [-1.0] * len(rows), copies, shares, seed, notes or Notes())
+    photos = photo_numbers(rows, copies)
+    return assign_splits(rows, crack or [-1.0] * len(rows), photos, shares, seed, notes or Notes())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -602,19 +603,20 @@ def test_one_photo_cannot_be_parted():
 def test_what_a_better_split_shows_too_leaks():
     groups, published = ["a", "a", "b", "b", "c", "d", "e", "f"], ["train", "test", "val", "train"] + ["train"] * 4
     # 4 copies 5, which copies an image of test; 6 copies a crop of val; 7 stands alone
-    assert leaks(items(groups, published), [(4, 5), (5, 1), (6, 2)]) == [
+    rows = items(groups, published)
+    assert leaks(rows, photo_numbers(rows, [(4, 5), (5, 1), (6, 2)])) == [
         *(True, False, False, True),
         *(True, True, True, False),
     ]
-    assert leaks(items(["a", "a"], ["val", "test"]), []) == [True, False]
+    assert leaks(items(["a", "a"], ["val", "test"]), [0, 0]) == [True, False]
 
 
 def test_equal_names_in_two_splits_are_no_leak():
     rows = [replace(row, name="001") for row in items(["001", "001", "001"], ["train", "val", "test"])]
-    assert leaks(tell_photos_apart(rows), []) == [False, False, False]
-    rows[0] = replace(rows[0], name="001-2")
-    rows[2] = replace(rows[2], name="001-1")
-    assert leaks(tell_photos_apart(rows), []) == [True, False, False]
+    assert [row.group for row in tell_photos_apart(rows)] == ["train/001", "val/001", "test/001"]
+    crops = [replace(rows[0], name="001-2"), rows[1], replace(rows[2], name="001-1")]
+    assert [row.group for row in tell_photos_apart(crops)] == ["001", "val/001", "001"]
+    assert leaks(crops, photo_numbers(tell_photos_apart(crops), [])) == [True, False, False]
 
 
 @pytest.mark.parametrize("tile", [None, 48])

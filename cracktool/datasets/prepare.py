@@ -23,6 +23,7 @@ from cracktool.datasets.splitting import (
     note_copies,
     note_leaks,
     note_left_out,
+    photo_numbers,
     shares_to_cut,
     tell_photos_apart,
     unique_names,
@@ -272,21 +273,19 @@ def _entries(
     items = [result.task.item for result in stored]
     if options.split:
         items = without_published(items, notes)
-    copies = _copies(items, stored, notes)
-    leaking = [False] * len(items)
+    photos = photo_numbers(items, _copies(items, stored, notes))
     if options.keep_leaks:
         note_leaks(items, notes)
-    elif not options.split:
-        leaking = leaks(items, copies)
+    else:
+        leaking = leaks(items, photos)
         note_left_out(items, leaking, notes)
-    stay = [position for position, leaves in enumerate(leaking) if not leaves]
-    place = {position: index for index, position in enumerate(stay)}
-    items, kept = [items[position] for position in stay], [stored[position] for position in stay]
-    copies = [(place[first], place[second]) for first, second in copies if first in place and second in place]
+        stay = [position for position, leaves in enumerate(leaking) if not leaves]
+        items, stored = [items[position] for position in stay], [stored[position] for position in stay]
+        photos = [photos[position] for position in stay]
     shares = shares_to_cut({item.split for item in items if item.split}, options, defaults)
-    fractions = [result.crack_fraction for result in kept]
-    splits = assign_splits(items, fractions, copies, shares, options.seed, notes)
-    return [_entry(result, split) for result, split in zip(kept, splits, strict=True)]
+    fractions = [result.crack_fraction for result in stored]
+    splits = assign_splits(items, fractions, photos, shares, options.seed, notes)
+    return [_entry(result, split) for result, split in zip(stored, splits, strict=True)]
 
 
 def _copies(items: Sequence[RawItem], stored: Sequence[Stored], notes: Notes) -> list[tuple[int, int]]:

@@ -58,7 +58,7 @@ def without_published(items: Sequence[RawItem], notes: Notes) -> list[RawItem]:
 def assign_splits(
     items: Sequence[RawItem],
     crack_fractions: Sequence[float],
-    copies: Sequence[tuple[int, int]],
+    photos: Sequence[int],
     shares: tuple[float, float],
     seed: int,
     notes: Notes,
@@ -68,15 +68,18 @@ def assign_splits(
     Args:
         items: The images; those without a split, and those of a published train, may move.
         crack_fractions: Share of crack pixels of each, 0 to 1; -1 where it is not known.
-        copies: Pairs of positions that show the same and must stay on one side.
+        photos: From `photo_numbers`: images of one number stay on one side.
         shares: Of val and test, from `shares_to_cut`.
         seed: The same seed gives the same split; adding images moves few of the others.
         notes: Told when a split stays empty although a share was asked for.
     """
     splits: list[Split] = [item.split or "train" for item in items]
-    pool = [position for position, split in enumerate(splits) if split == "train"]
+    blocks: defaultdict[int, list[int]] = defaultdict(list)
+    for position, split in enumerate(splits):
+        if split == "train":
+            blocks[photos[position]].append(position)
     strata: defaultdict[tuple[str, str, int], list[list[int]]] = defaultdict(list)
-    for block in sorted(_blocks(items, pool, copies), key=lambda block: _draw(seed, items[block[0]].group)):
+    for block in sorted(blocks.values(), key=lambda block: _draw(seed, items[block[0]].group)):
         strata[_stratum(items, crack_fractions, block)].append(block)
     sizes = {key: sum(map(len, strata[key])) for key in sorted(strata)}
     wanted: list[tuple[Split, float]] = [("test", shares[1]), ("val", shares[0])]
@@ -89,22 +92,31 @@ def assign_splits(
     return splits
 
 
-def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[bool]:
+def photo_numbers(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[int]:
+    """Return a number for each item, equal for those of one photo: crops of a group, copies, and copies of those.
+
+    Args:
+        items: The images.
+        copies: Pairs of positions that show the same.
+    """
+    return [int(n) for n in lowest_linked(len(items), [*copies, *equal_pairs([item.group for item in items])])]
+
+
+def leaks(items: Sequence[RawItem], photos: Sequence[int]) -> list[bool]:
     """Return for each item whether a split that must stay honest shows its photo too.
 
     Test is more worth than val, and val more than train: an image of train leaks where another crop or a copy of its
     photo is in val or test, one of val where it is in test, and none of test does.
 
     Args:
-        items: The images with their published splits; without one, an image counts as of train. One group is one photo.
-        copies: Pairs of positions that show the same.
+        items: The images with their published splits; without one, an image counts as of train.
+        photos: From `photo_numbers`.
     """
     worth = [SPLITS.index(item.split or "train") for item in items]
-    root = lowest_linked(len(items), [*copies, *equal_pairs([item.group for item in items])]).tolist()
     best: defaultdict[int, int] = defaultdict(int)
-    for each, value in zip(root, worth, strict=True):
-        best[each] = max(best[each], value)
-    return [value < best[each] for each, value in zip(root, worth, strict=True)]
+    for photo, value in zip(photos, worth, strict=True):
+        best[photo] = max(best[photo], value)
+    return [value < best[photo] for photo, value in zip(photos, worth, strict=True)]
 
 
 def note_left_out(items: Sequence[RawItem], leaking: Sequence[bool], notes: Notes) -> None:
@@ -176,16 +188,6 @@ def unique_names(items: Sequence[RawItem]) -> list[str]:
 
 def _title(item: RawItem) -> str:
     return f"{item.split}/{item.name}" if item.split else item.name
-
-
-def _blocks(items: Sequence[RawItem], pool: Sequence[int], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
-    place = {position: index for index, position in enumerate(pool)}
-    links = [(place[first], place[second]) for first, second in copies if first in place and second in place]
-    links += equal_pairs([items[position].group for position in pool])
-    blocks: defaultdict[int, list[int]] = defaultdict(list)
-    for index, root in enumerate(lowest_linked(len(pool), links).tolist()):
-        blocks[root].append(pool[index])
-    return list(blocks.values())
 
 
 def _draw(seed: int, group: str) -> str:
