@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
-from cracktool.datasets.degrading import degraded
+from cracktool.datasets.storing import degraded
 from cracktool.errors import InputError, UsageError
 from cracktool.evaluation import (
     compare,
