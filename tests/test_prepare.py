@@ -484,13 +484,21 @@ def test_a_table_over_other_folders_is_refused(raw, tmp_path):
         prepare("folder", raw, tmp_path / "out")
 
 
+def test_what_lies_in_the_output_folder_is_not_taken_for_raw(raw, tmp_path):
+    for _ in range(2):
+        assert sum(prepare("folder", raw, raw / "out").counts.values()) == 12
+    put(tmp_path / "sorted" / "noncrack_1.jpg", encode_jpeg(picture(0)))
+    assert prepare("situations", tmp_path / "sorted", tmp_path / "sorted" / "out").counts["test"] == 1
+    with pytest.raises(UsageError, match="out: lies in the raw folder, and its photos are taken for raw ones"):
+        prepare("situations", tmp_path / "sorted", tmp_path / "sorted" / "out")
+
+
 def test_output_that_cannot_be_written(raw, tmp_path, monkeypatch):
     put(tmp_path / "file", b"")
     with pytest.raises(OutputError, match="is a file, expected a folder"):
         prepare("folder", raw, tmp_path / "file")
-    for out in (raw, raw / "out"):
-        with pytest.raises(UsageError, match="the output folder is the raw one or in it"):
-            prepare("folder", raw, out)
+    with pytest.raises(UsageError, match="the raw and the output folder are the same"):
+        prepare("folder", raw, raw)
 
     def full(path, data):
         raise OutputError("cannot be written: No space left on device", path=path)

@@ -111,7 +111,9 @@ def prepare(
     begin = time.perf_counter()
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
-    raw = _read_raw(known, _find_source(layout, known, source, out), options)
+    folder = _find_source(layout, known, source, out)
+    raw = _read_raw(known, folder, options)
+    _refuse_own_photos(raw.items, folder, out)
     tasks = _tasks(tiled(tell_photos_apart(raw.items), options, raw.notes), options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
@@ -167,8 +169,8 @@ def _find_source(name: str, layout: Layout, source: Path | None, out: Path) -> P
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise InputError(what, path=folder, remedy=f"get it from {layout.where_to_get}; expected in it: {layout.tree}")
-    if out.resolve().is_relative_to(folder.resolve()):  # a second run would take what lies there for raw photos
-        raise UsageError("the output folder is the raw one or in it", path=out, remedy="choose one beside it with -o")
+    if out.resolve() == folder.resolve():
+        raise UsageError("the raw and the output folder are the same", path=out, remedy="choose another output folder")
     return folder
 
 
@@ -184,6 +186,17 @@ def _read_raw(layout: Layout, source: Path, options: PrepareOptions) -> RawDatas
         if packed:
             remedy = f"unpack {', '.join(packed[:5])} there first; {remedy}"
         raise InputError(error.reason, path=source, remedy=remedy) from error
+
+
+def _refuse_own_photos(items: Sequence[RawItem], source: Path, out: Path) -> None:
+    """Raise UsageError where an output folder within the raw one was read too, by a layout that looks everywhere."""
+    home = out.resolve()
+    if home.is_relative_to(source.resolve()) and any(
+        item.file and item.file.resolve().is_relative_to(home) for item in items
+    ):
+        raise UsageError(
+            "lies in the raw folder, and its photos are taken for raw ones", path=out, remedy="move it out of there"
+        )
 
 
 def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]]:
