@@ -319,6 +319,7 @@ CVAT_BAR = ";".join(f"{x}.00,{y}.00" for x, y in BAR)
         ('<polyline label="crack" points="-9,11.5;99,11.5"/>', bar(10, 0, 13, WIDTH)),
         ('<mask label="crack" rle="1, 35, 0, 1, 36, 35" left="4" top="10" width="36" height="3"/>', None),
         ('<ellipse label="crack" cx="24" cy="16" rx="30" ry="100"/>', np.ones((HEIGHT, WIDTH), bool)),
+        ('<ellipse label="crack" cx="24" cy="9" rx="900" ry="1" rotation="90.00"/>', bar(0, 23, HEIGHT, 25)),
         (f'<polygon label="joint" points="{CVAT_BAR}"/>', bar(0, 0, 0, 0)),
     ],
 )
@@ -421,6 +422,16 @@ def test_voc_palette_with_its_void_border_and_lists(tmp_path):
         "c.jpg": "test",
     }
     assert all(np.array_equal(mask, bar()) for mask in masks(result).values())
+
+
+@pytest.mark.parametrize("ending", ["", ".jpg", ".jpg masks/{}.png"])
+def test_lists_name_photos_with_spaces_too(tmp_path, ending):
+    names = {"wall 1": "train", "wall 2": "val", "wall v1.0 3": "test"}
+    put_voc(tmp_path / "raw", *names)
+    for name, split in names.items():
+        put(tmp_path / "raw" / "ImageSets" / f"{split}.txt", f"\n{name}{ending.format(name)} \n")
+    result = prepare("voc", tmp_path / "raw", tmp_path / "out")
+    assert {name.removesuffix(".jpg"): entry.split for name, entry in rows(result).items()} == names
 
 
 def test_voc_several_classes_need_a_choice(tmp_path):

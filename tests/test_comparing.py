@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
-from cracktool.datasets.degrading import degraded
+from cracktool.datasets.storing import degraded
 from cracktool.errors import InputError, UsageError
 from cracktool.evaluation import (
     compare,

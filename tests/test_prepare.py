@@ -17,10 +17,11 @@ import raw_sets
 from raw_sets import put
 
 from cracktool.datasets import duplicates, storing
+from cracktool.datasets.checking import check
 from cracktool.datasets.duplicates import fingerprint, near_duplicates
 from cracktool.datasets.prepare import prepare
 from cracktool.datasets.raw import Notes, PrepareOptions, RawItem
-from cracktool.datasets.splitting import assign_splits, leaks, unique_names
+from cracktool.datasets.splitting import assign_splits, leaks, photo_numbers, tell_photos_apart, unique_names
 from cracktool.degradation import degrade
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.images import encode_jpeg, encode_png, read_image, read_mask
@@ -157,6 +158,23 @@ def test_bad_raw_files_fail_alone(raw, tmp_path):
     assert len(messages) == len(expected)
     assert all(message.startswith(start) for message, start in zip(messages, expected, strict=True)), messages
     assert sum(result.counts.values()) == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode here")
+def test_photos_with_names_that_no_table_holds_fail_alone(raw, tmp_path):
+    for folder in ("images", "masks"):
+        (raw / folder / os.fsdecode(b"caf\xe9.png")).write_bytes((raw / "masks" / "p2.png").read_bytes())
+    result = prepare("folder", raw, tmp_path / "out")
+    (failure,) = result.failures
+    assert str(failure).endswith(": its name is not Unicode (rename it)")
+    assert sum(result.counts.values()) == 12
+
+
+def test_notes_name_each_thing_once():
+    notes = Notes()
+    for name in ("b", "a", "b"):
+        notes.add("read twice", name)
+    assert notes.lines() == ("read twice: a, b",)
 
 
 def test_nothing_left_of_a_set(tmp_path):
@@ -466,6 +484,15 @@ def test_a_table_over_other_folders_is_refused(raw, tmp_path):
         prepare("folder", raw, tmp_path / "out")
 
 
+def test_what_lies_in_the_output_folder_is_not_taken_for_raw(raw, tmp_path):
+    for _ in range(2):
+        assert sum(prepare("folder", raw, raw / "out").counts.values()) == 12
+    put(tmp_path / "sorted" / "noncrack_1.jpg", encode_jpeg(picture(0)))
+    assert prepare("situations", tmp_path / "sorted", tmp_path / "sorted" / "out").counts["test"] == 1
+    with pytest.raises(UsageError, match="out: lies in the raw folder, and its photos are taken for raw ones"):
+        prepare("situations", tmp_path / "sorted", tmp_path / "sorted" / "out")
+
+
 def test_output_that_cannot_be_written(raw, tmp_path, monkeypatch):
     put(tmp_path / "file", b"")
     with pytest.raises(OutputError, match="is a file, expected a folder"):
@@ -527,7 +554,8 @@ def items(groups, splits=None):
 
 
 def cut(rows, shares, *, crack=None, copies=(), seed=0, notes=None):
-    return assign_splits(rows, crack or [-1.0] * len(rows), copies, shares, seed, notes or Notes())
+    photos = photo_numbers(rows, copies)
+    return assign_splits(rows, crack or [-1.0] * len(rows), photos, shares, seed, notes or Notes())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -583,19 +611,31 @@ def test_one_photo_cannot_be_parted():
 def test_what_a_better_split_shows_too_leaks():
     groups, published = ["a", "a", "b", "b", "c", "d", "e", "f"], ["train", "test", "val", "train"] + ["train"] * 4
     # 4 copies 5, which copies an image of test; 6 copies a crop of val; 7 stands alone
-    assert leaks(items(groups, published), [(4, 5), (5, 1), (6, 2)]) == [
+    rows = items(groups, published)
+    assert leaks(rows, photo_numbers(rows, [(4, 5), (5, 1), (6, 2)])) == [
         *(True, False, False, True),
         *(True, True, True, False),
     ]
-    assert leaks(items(["a", "a"], ["val", "test"]), []) == [True, False]
+    assert leaks(items(["a", "a"], ["val", "test"]), [0, 0]) == [True, False]
 
 
 def test_equal_names_in_two_splits_are_no_leak():
     rows = [replace(row, name="001") for row in items(["001", "001", "001"], ["train", "val", "test"])]
-    assert leaks(rows, []) == [False, False, False]
-    rows[0] = replace(rows[0], name="001-2")
-    rows[2] = replace(rows[2], name="001-1")
-    assert leaks(rows, []) == [True, False, False]
+    assert [row.group for row in tell_photos_apart(rows)] == ["train/001", "val/001", "test/001"]
+    crops = [replace(rows[0], name="001-2"), rows[1], replace(rows[2], name="001-1")]
+    assert [row.group for row in tell_photos_apart(crops)] == ["001", "val/001", "001"]
+    assert leaks(crops, photo_numbers(tell_photos_apart(crops), [])) == [True, False, False]
+
+
+@pytest.mark.parametrize("tile", [None, 48])
+def test_photos_of_one_name_in_two_splits_stay_two(tmp_path, tile):
+    for seed, split in enumerate(("train", "val", "test")):
+        put(tmp_path / "raw" / split / "images" / "001.jpg", encode_jpeg(picture(seed, 96, 96)))
+        put(tmp_path / "raw" / split / "masks" / "001.png", encode_png(np.eye(96, dtype=np.uint8) * 255))
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=PrepareOptions(tile=tile))
+    assert set(result.counts.values()) == {4 if tile else 1}
+    assert {entry.group for entry in read_manifest(result.manifest).entries} == {"train/001", "val/001", "test/001"}
+    assert not [finding for finding in check([tmp_path / "out"]).findings if finding.kind == "leak"]
 
 
 def test_unique_names_ignore_case_and_stay_unique():

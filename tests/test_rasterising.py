@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from skimage.draw import polygon2mask
+from skimage.draw import ellipse, polygon2mask
 
 from cracktool.datasets.rasterising import (
     decode_runs,
@@ -81,6 +81,14 @@ def test_a_dot_and_an_ellipse():
     assert mask.sum() == pytest.approx(np.pi * 12 * 6, rel=0.03)
     assert (np.ptp(np.nonzero(mask)[1]), np.ptp(np.nonzero(mask)[0])) == (23, 11)
     fill_ellipse(mask, -500, 1e12, 12, 6)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 145, -20.5])
+def test_a_turned_ellipse(degrees):
+    mask, expected = blank(), blank()
+    fill_ellipse(mask, 30.7, 20.2, 15, 4, turned=degrees)
+    expected[ellipse(20.2 - 0.5, 30.7 - 0.5, 4, 15, SHAPE, rotation=-np.radians(degrees))] = True  # anticlockwise
+    assert np.array_equal(mask, expected)
 
 
 def test_pasting_cuts_off_what_sticks_out():

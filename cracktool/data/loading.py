@@ -57,6 +57,7 @@ class EpochSampler(Sampler[Key]):
     """The keys of one pass, a function of (seed, epoch) alone.
 
     Args:
+        images: How many images there are.
         weights: Relative chance of each image; None for every image once, in random order.
         count: Samples of one pass; more than there are images means repeats.
         seed: Seed of the run.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cracktool.datasets.annotated import (
-    ANNOTATION_OPTIONS,
     AnnotatedPhoto,
     PhotoFinder,
     Shape,
@@ -108,5 +107,5 @@ COCO = Layout(
     tree="one or several COCO .json files and the photos that they name, anywhere",
     licence="that of the photos",
     fractions=(0.1, 0.1),
-    options=ANNOTATION_OPTIONS - {"line_width"},
+    options=frozenset({"label"}),
 )

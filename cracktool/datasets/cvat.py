@@ -103,7 +103,7 @@ def _line(attributes: dict[str, str], mask: Mask, width: float) -> None:
 
 def _ellipse(attributes: dict[str, str], mask: Mask) -> None:
     x, y, radius_x, radius_y = (float(attributes[name]) for name in ("cx", "cy", "rx", "ry"))
-    fill_ellipse(mask, x, y, radius_x, radius_y)
+    fill_ellipse(mask, x, y, radius_x, radius_y, turned=float(attributes.get("rotation", 0)))
 
 
 def _runs(attributes: dict[str, str], mask: Mask) -> None:

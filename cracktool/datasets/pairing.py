@@ -24,6 +24,7 @@ _SOFT_SHARE = 0.01  # pixels of other greys as a share of the crack: fewer are t
 _STAMP = re.compile(r".*?\d{8}_\d{6}(?=_|-|$)")
 _TAIL = re.compile(r"^(.*?)((?:_\d+)+)$")
 _AUGMENTED = re.compile(r"_(?:jpe?g|png)\.rf\.[0-9A-Za-z]+$")  # Roboflow exports several versions of one photo
+_FIRST_PATH = re.compile(r"^(.*?\.\w{3,4})\s.*$")  # names may have spaces
 _SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -87,13 +88,14 @@ def strip_extensions(name: str) -> str:
 def read_split_lists(source: Path) -> dict[str, Split]:
     """Return picture name -> split from lists named train.txt, val.txt and test.txt anywhere below a folder.
 
-    A line starts with the path of a picture; what follows, such as the path of its mask, is not read.
+    A line is the path of a picture; what follows its extension, such as the path of its mask, is not read.
     """
     listed: dict[str, Split] = {}
     for path in sorted(source.rglob("*.txt")):
         if split := split_of_folder(path.stem):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            listed |= {strip_extensions(Path(line.split()[0]).name): split for line in lines if line.strip()}
+            paths = filter(None, (_FIRST_PATH.sub(r"\1", line.strip()) for line in lines))
+            listed |= {strip_extensions(Path(path).name): split for path in paths}
     return listed
 
 

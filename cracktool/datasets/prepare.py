@@ -23,7 +23,9 @@ from cracktool.datasets.splitting import (
     note_copies,
     note_leaks,
     note_left_out,
+    photo_numbers,
     shares_to_cut,
+    tell_photos_apart,
     unique_names,
     without_published,
 )
@@ -109,8 +111,10 @@ def prepare(
     begin = time.perf_counter()
     options = options or PrepareOptions()
     known = _find_layout(layout, options)
-    raw = _read_raw(known, _find_source(layout, known, source, out), options)
-    tasks = _tasks(tiled(raw.items, options, raw.notes), options)
+    folder = _find_source(layout, known, source, out)
+    raw = _read_raw(known, folder, options)
+    _refuse_own_photos(raw.items, folder, out)
+    tasks = _tasks(tiled(tell_photos_apart(raw.items), options, raw.notes), options)
     _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)
@@ -182,6 +186,17 @@ def _read_raw(layout: Layout, source: Path, options: PrepareOptions) -> RawDatas
         if packed:
             remedy = f"unpack {', '.join(packed[:5])} there first; {remedy}"
         raise InputError(error.reason, path=source, remedy=remedy) from error
+
+
+def _refuse_own_photos(items: Sequence[RawItem], source: Path, out: Path) -> None:
+    """Raise UsageError where an output folder within the raw one was read too, by a layout that looks everywhere."""
+    home = out.resolve()
+    if home.is_relative_to(source.resolve()) and any(
+        item.file and item.file.resolve().is_relative_to(home) for item in items
+    ):
+        raise UsageError(
+            "lies in the raw folder, and its photos are taken for raw ones", path=out, remedy="move it out of there"
+        )
 
 
 def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]]:
@@ -271,21 +286,19 @@ def _entries(
     items = [result.task.item for result in stored]
     if options.split:
         items = without_published(items, notes)
-    copies = _copies(items, stored, notes)
-    leaking = [False] * len(items)
+    photos = photo_numbers(items, _copies(items, stored, notes))
     if options.keep_leaks:
         note_leaks(items, notes)
-    elif not options.split:
-        leaking = leaks(items, copies)
+    else:
+        leaking = leaks(items, photos)
         note_left_out(items, leaking, notes)
-    stay = [position for position, leaves in enumerate(leaking) if not leaves]
-    place = {position: index for index, position in enumerate(stay)}
-    items, kept = [items[position] for position in stay], [stored[position] for position in stay]
-    copies = [(place[first], place[second]) for first, second in copies if first in place and second in place]
+        stay = [position for position, leaves in enumerate(leaking) if not leaves]
+        items, stored = [items[position] for position in stay], [stored[position] for position in stay]
+        photos = [photos[position] for position in stay]
     shares = shares_to_cut({item.split for item in items if item.split}, options, defaults)
-    fractions = [result.crack_fraction for result in kept]
-    splits = assign_splits(items, fractions, copies, shares, options.seed, notes)
-    return [_entry(result, split) for result, split in zip(kept, splits, strict=True)]
+    fractions = [result.crack_fraction for result in stored]
+    splits = assign_splits(items, fractions, photos, shares, options.seed, notes)
+    return [_entry(result, split) for result, split in zip(stored, splits, strict=True)]
 
 
 def _copies(items: Sequence[RawItem], stored: Sequence[Stored], notes: Notes) -> list[tuple[int, int]]:

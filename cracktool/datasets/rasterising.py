@@ -7,6 +7,7 @@ shape when its centre lies in it, so that a bar from x = 2 to x = 5 is 3 px wide
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -83,8 +84,8 @@ def draw_line(mask: Mask, points: Points, width: float) -> None:
             fill_rings(mask, [np.array([start + side, end + side, end - side, start - side])])
 
 
-def fill_ellipse(mask: Mask, x: float, y: float, radius_x: float, radius_y: float) -> None:
-    """Set the pixels whose centre lies in an upright ellipse around (x, y).
+def fill_ellipse(mask: Mask, x: float, y: float, radius_x: float, radius_y: float, turned: float = 0.0) -> None:
+    """Set the pixels whose centre lies in an ellipse around (x, y).
 
     Args:
         mask: bool (height, width), changed in place.
@@ -92,12 +93,15 @@ def fill_ellipse(mask: Mask, x: float, y: float, radius_x: float, radius_y: floa
         y: Of its centre.
         radius_x: Half its width in px, above 0.
         radius_y: Half its height in px, above 0.
+        turned: By how many degrees it is then turned clockwise about its centre.
     """
-    top, bottom = (int(np.clip(edge, 0, mask.shape[0])) for edge in (y - radius_y, y + radius_y + 1))
-    left, right = (int(np.clip(edge, 0, mask.shape[1])) for edge in (x - radius_x, x + radius_x + 1))
-    rows = (np.arange(top, bottom) + 0.5 - y) / radius_y
-    columns = (np.arange(left, right) + 0.5 - x) / radius_x
-    mask[top:bottom, left:right] |= rows[:, None] ** 2 + columns**2 < 1
+    cos, sin = math.cos(math.radians(turned)), math.sin(math.radians(turned))
+    reach_y, reach_x = math.hypot(radius_x * sin, radius_y * cos), math.hypot(radius_x * cos, radius_y * sin)
+    top, bottom = (int(np.clip(edge, 0, mask.shape[0])) for edge in (y - reach_y, y + reach_y + 1))
+    left, right = (int(np.clip(edge, 0, mask.shape[1])) for edge in (x - reach_x, x + reach_x + 1))
+    down, across = np.arange(top, bottom)[:, None] + 0.5 - y, np.arange(left, right) + 0.5 - x
+    inside = ((across * cos + down * sin) / radius_x) ** 2 + ((down * cos - across * sin) / radius_y) ** 2 < 1
+    mask[top:bottom, left:right] |= inside
 
 
 def paste(mask: Mask, patch: Mask, x: int, y: int) -> None:

@@ -155,13 +155,13 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self._names: defaultdict[str, list[str]] = defaultdict(list)
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 
     def add(self, text: str, *names: str) -> None:
         """Note `text`, and `names` as what it is about."""
         with self._lock:
-            self._names[text].extend(names)
+            self._names[text].update(names)
 
     def lines(self) -> tuple[str, ...]:
         """Return one line per text, sorted, so that the order of the threads does not show."""

@@ -32,6 +32,22 @@ def shares_to_cut(published: Set[Split], options: PrepareOptions, defaults: tupl
     return 0.0 if "val" in published else defaults[0], 0.0 if published else defaults[1]
 
 
+def tell_photos_apart(items: Sequence[RawItem]) -> list[RawItem]:
+    """Return the items, those with a group of their own that share its name with another published split put apart.
+
+    ``train/001`` and ``test/001`` are two photos unless their pixels say otherwise; ``train/001-1`` and ``test/001-2``
+    are crops of one.
+    """
+    splits: defaultdict[str, set[str | None]] = defaultdict(set)
+    for item in items:
+        splits[item.group].add(item.split)
+    whole = (item.split and item.name == item.group.replace("/", "_") for item in items)
+    return [
+        replace(item, group=f"{item.split}/{item.group}") if alone and len(splits[item.group]) > 1 else item
+        for item, alone in zip(items, whole, strict=True)
+    ]
+
+
 def without_published(items: Sequence[RawItem], notes: Notes) -> list[RawItem]:
     """Return the items without their published splits, and note that they had some."""
     if any(item.split for item in items):
@@ -42,7 +58,7 @@ def without_published(items: Sequence[RawItem], notes: Notes) -> list[RawItem]:
 def assign_splits(
     items: Sequence[RawItem],
     crack_fractions: Sequence[float],
-    copies: Sequence[tuple[int, int]],
+    photos: Sequence[int],
     shares: tuple[float, float],
     seed: int,
     notes: Notes,
@@ -52,15 +68,18 @@ def assign_splits(
     Args:
         items: The images; those without a split, and those of a published train, may move.
         crack_fractions: Share of crack pixels of each, 0 to 1; -1 where it is not known.
-        copies: Pairs of positions that show the same and must stay on one side.
+        photos: From `photo_numbers`: images of one number stay on one side.
         shares: Of val and test, from `shares_to_cut`.
         seed: The same seed gives the same split; adding images moves few of the others.
         notes: Told when a split stays empty although a share was asked for.
     """
     splits: list[Split] = [item.split or "train" for item in items]
-    pool = [position for position, split in enumerate(splits) if split == "train"]
+    blocks: defaultdict[int, list[int]] = defaultdict(list)
+    for position, split in enumerate(splits):
+        if split == "train":
+            blocks[photos[position]].append(position)
     strata: defaultdict[tuple[str, str, int], list[list[int]]] = defaultdict(list)
-    for block in sorted(_blocks(items, pool, copies), key=lambda block: _draw(seed, items[block[0]].group)):
+    for block in sorted(blocks.values(), key=lambda block: _draw(seed, items[block[0]].group)):
         strata[_stratum(items, crack_fractions, block)].append(block)
     sizes = {key: sum(map(len, strata[key])) for key in sorted(strata)}
     wanted: list[tuple[Split, float]] = [("test", shares[1]), ("val", shares[0])]
@@ -73,25 +92,31 @@ def assign_splits(
     return splits
 
 
-def leaks(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[bool]:
+def photo_numbers(items: Sequence[RawItem], copies: Sequence[tuple[int, int]]) -> list[int]:
+    """Return a number for each item, equal for those of one photo: crops of a group, copies, and copies of those.
+
+    Args:
+        items: The images.
+        copies: Pairs of positions that show the same.
+    """
+    return [int(n) for n in lowest_linked(len(items), [*copies, *equal_pairs([item.group for item in items])])]
+
+
+def leaks(items: Sequence[RawItem], photos: Sequence[int]) -> list[bool]:
     """Return for each item whether a split that must stay honest shows its photo too.
 
     Test is more worth than val, and val more than train: an image of train leaks where another crop or a copy of its
     photo is in val or test, one of val where it is in test, and none of test does.
 
-    Crops of one group are of one photo. An image whose group is its own name is not taken for another of that name:
-    ``train/001`` and ``test/001`` are two photos unless their pixels say otherwise.
-
     Args:
         items: The images with their published splits; without one, an image counts as of train.
-        copies: Pairs of positions that show the same.
+        photos: From `photo_numbers`.
     """
     worth = [SPLITS.index(item.split or "train") for item in items]
-    root = lowest_linked(len(items), [*copies, *equal_pairs(_photos(items))]).tolist()
     best: defaultdict[int, int] = defaultdict(int)
-    for each, value in zip(root, worth, strict=True):
-        best[each] = max(best[each], value)
-    return [value < best[each] for each, value in zip(root, worth, strict=True)]
+    for photo, value in zip(photos, worth, strict=True):
+        best[photo] = max(best[photo], value)
+    return [value < best[photo] for photo, value in zip(photos, worth, strict=True)]
 
 
 def note_left_out(items: Sequence[RawItem], leaking: Sequence[bool], notes: Notes) -> None:
@@ -107,9 +132,9 @@ def note_left_out(items: Sequence[RawItem], leaking: Sequence[bool], notes: Note
 def note_leaks(items: Sequence[RawItem], notes: Notes) -> None:
     """Note the photos of which crops lie in several published splits."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
-    for item, photo in zip(items, _photos(items), strict=True):
+    for item in items:
         if item.split:
-            splits[photo].add(item.split)
+            splits[item.group].add(item.split)
     names = sorted(photo for photo, found in splits.items() if len(found) > 1)
     if names:
         shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
@@ -161,24 +186,8 @@ def unique_names(items: Sequence[RawItem]) -> list[str]:
     return names
 
 
-def _photos(items: Sequence[RawItem]) -> list[str]:
-    """Return a name for the photo of each item: equal for crops of one group, and for nothing else."""
-    own = (item.name == item.group.replace("/", "_") for item in items)
-    return [f"{item.split}/{item.group}" if alone else item.group for item, alone in zip(items, own, strict=True)]
-
-
 def _title(item: RawItem) -> str:
     return f"{item.split}/{item.name}" if item.split else item.name
-
-
-def _blocks(items: Sequence[RawItem], pool: Sequence[int], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
-    place = {position: index for index, position in enumerate(pool)}
-    links = [(place[first], place[second]) for first, second in copies if first in place and second in place]
-    links += equal_pairs([items[position].group for position in pool])
-    blocks: defaultdict[int, list[int]] = defaultdict(list)
-    for index, root in enumerate(lowest_linked(len(pool), links).tolist()):
-        blocks[root].append(pool[index])
-    return list(blocks.values())
 
 
 def _draw(seed: int, group: str) -> str:

@@ -1,4 +1,4 @@
-"""Store one image and its mask in a prepared data set.
+"""Store one image and its mask in a prepared data set, as they are or blurred and small.
 
 Writes whole files or none and never overwrites; knows nothing about splits and tables.
 """
@@ -6,15 +6,16 @@ Writes whole files or none and never overwrites; knows nothing about splits and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cracktool.datasets.degrading import degraded
 from cracktool.datasets.duplicates import Fingerprint, fingerprint
 from cracktool.datasets.raw import RawItem, read_item
+from cracktool.degradation import SCALE, degrade_randomly
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
 from cracktool.images import Image, Mask, encode_png, read_image, read_mask
@@ -76,9 +77,10 @@ def store(task: Task, out: Path | None) -> Stored:
         out: The output folder; None writes nothing.
 
     Raises:
-        InputError: The raw files cannot be used, or do not fit each other.
+        InputError: The raw files cannot be used, or do not fit each other, or the table cannot hold their names.
         OutputError: A file of that name holds something else, or the folder cannot be written.
     """
+    _check_name(task)
     picture = read_item(task.item)
     if picture is None:
         _refuse_stored(task, out)
@@ -86,8 +88,11 @@ def store(task: Task, out: Path | None) -> Stored:
     image, mask, files = picture
     look = fingerprint(image)
     if task.blur_seed is not None:
-        image, mask, kernel = _degraded(task, image, mask, task.blur_seed)
-        files = {**files, **kernel}
+        try:
+            image, mask, more = degraded(task.name, image, mask, task.blur_seed)
+        except UsageError as error:  # this photo is too small; the others are done
+            raise InputError(error.reason, path=task.item.file or task.item.source) from error
+        files = {**files, **more}
     name, sha1 = _put_image(task, image, out)
     stored = Stored(
         task=task,
@@ -105,19 +110,53 @@ def store(task: Task, out: Path | None) -> Stored:
     return stored
 
 
+def degraded(name: str, image: Image, mask: Mask | None, seed: int) -> tuple[Image, Mask | None, dict[str, bytes]]:
+    """Blur a photo by a random kernel and shrink it to a quarter; its mask stays sharp.
+
+    Args:
+        name: The photo's file name without extension.
+        image: Sharp photo, uint8 RGB (H, W, 3), both sides 4 px at least.
+        mask: Its mask, bool (H, W), or None.
+        seed: The same seed and name draw the same kernel.
+
+    Returns:
+        The small photo (H // 4, W // 4, 3); the mask cropped to exactly 4 times its sides; and as more files
+        ``kernels/NAME.npy``, the kernel, float32 (21, 21), that blurred it, and ``sharp/NAME.png``, the sharp photo
+        cropped likewise.
+
+    Raises:
+        UsageError: The photo has fewer than 4 rows or columns.
+
+    Example:
+        >>> image, mask, files = degraded("a", np.zeros((10, 8, 3), np.uint8), np.ones((10, 8), bool), 0)
+        >>> image.shape, mask.shape, list(files)
+        ((2, 2, 3), (8, 8), ['kernels/a.npy', 'sharp/a.png'])
+    """
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    small, kernel = degrade_randomly(image, np.random.default_rng(int.from_bytes(digest)))
+    kept = slice(SCALE * small.shape[0]), slice(SCALE * small.shape[1])
+    cropped = None if mask is None else mask[kept]
+    file = io.BytesIO()
+    np.save(file, kernel)
+    files = {f"kernels/{name}.npy": file.getvalue(), f"sharp/{name}.png": encode_png(np.ascontiguousarray(image[kept]))}
+    return small, cropped, files
+
+
+def _check_name(task: Task) -> None:
+    """Raise InputError where a name is not Unicode, as those of old archives may be."""
+    try:
+        f"{task.name}{task.item.source}".encode()
+    except UnicodeEncodeError as error:
+        path = task.item.file or task.item.source
+        raise InputError("its name is not Unicode", path=path, remedy="rename it") from error
+
+
 def _refuse_stored(task: Task, out: Path | None) -> None:
     """Raise OutputError where an image is stored that this run leaves out."""
     names = (f"images/{task.name}.jpg", f"images/{task.name}.png", f"masks/{task.name}.png")
     for path in (out / name for name in names if out is not None):
         if path.exists():
             raise OutputError("is there already, but this run leaves it out", path=path, remedy=_ELSEWHERE)
-
-
-def _degraded(task: Task, image: Image, mask: Mask | None, seed: int) -> tuple[Image, Mask | None, Mapping[str, bytes]]:
-    try:
-        return degraded(task.name, image, mask, seed)
-    except UsageError as error:  # this photo is too small; the others are done
-        raise InputError(error.reason, path=task.item.file or task.item.source) from error
 
 
 def _put_image(task: Task, image: Image, out: Path | None) -> tuple[str, str]:
