@@ -116,8 +116,8 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
     return _decode_pillow(data, name, "L", 0, MAX_PIXELS)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Return the height and width in px that `read_image` will give, from the header alone.
+def read_size(path: Path, *, page: int = 0) -> tuple[int, int]:
+    """Return the height and width in px that `read_image` will give of a page, from the header alone.
 
     Raises:
         InputError: The file is missing, unreadable, or not a picture.
@@ -128,6 +128,8 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
+            if page:
+                picture.seek(page)
             height, width = picture.height, picture.width
             turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
     except _DAMAGE as error:

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from cracktool.card import Card
 from cracktool.errors import InputError, OutputError
 from cracktool.images import read_image, read_pages, read_size
-from cracktool.inference import Broken, Done, Failed, FolderOptions, Planned, Predictor, Skipped, infer_folder
+from cracktool.inference import Broken, Done, Failed, FolderOptions, Planned, Predictor, Skipped, estimate, infer_folder
 from cracktool.inference.decode import decoded, prefetched
 from cracktool.inference.memory import MainMemory
 from cracktool.inference.rasters import GeoRaster, GeoWriter
@@ -329,6 +329,34 @@ def test_a_raster_with_a_palette(rasterio, tmp_path):
         dataset.write_colormap(1, {index: (60 * index, 0, 0, 255) for index in range(4)})
     (done,) = run([path], tmp_path / "out", probs=True)
     assert np.array_equal(read(done.outputs[1]), values * 60)
+
+
+def test_large_pictures_without_a_place_are_read_by_rows_but_not_those_with_pages_or_turned(
+    rasterio, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cracktool.inference.rasters._WIDE_PIXELS", 1000)
+    pages = [PillowImage.fromarray(picture(40, 60)), PillowImage.fromarray(picture(50, 30))]
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    pages[0].save(tmp_path / "plain.tif")
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "turned.tif", exif=exif)
+    plans = run([tmp_path], tmp_path / "out", dry_run=True)
+    assert [(plan.height, plan.width) for plan in plans] == [(40, 60), (40, 60), (50, 30), (60, 40)]
+    results = run([tmp_path], tmp_path / "out", overlay=True)
+    assert [(result.outputs[0].name, result.height, result.width, len(result.outputs)) for result in results] == [
+        ("plain.png", 40, 60, 1), ("scan.page0.png", 40, 60, 2), ("scan.page1.png", 50, 30, 2),
+        ("turned.png", 60, 40, 2),
+    ]  # fmt: skip
+    assert np.array_equal(read(tmp_path / "out" / "turned.png"), np.rot90(expected(picture(40, 60)), -1))
+
+
+def test_the_memory_of_a_picture_that_is_read_by_rows_is_that_of_a_few(rasterio, tmp_path, monkeypatch):
+    PillowImage.fromarray(picture(20_000, 600)).save(tmp_path / "tall.tif")
+    plan = run([tmp_path / "tall.tif"], tmp_path / "out", dry_run=True)
+    whole = estimate(Predictor(Red()), plan).bytes
+    monkeypatch.setattr("cracktool.inference.rasters._WIDE_PIXELS", 1000)
+    assert whole - estimate(Predictor(Red()), plan).bytes > 20_000 * 600 * 3
 
 
 def test_a_network_that_enlarges_makes_finer_pixels_of_the_same_place(rasterio, tmp_path):

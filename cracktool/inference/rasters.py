@@ -15,10 +15,11 @@ import numpy.typing as npt
 from cracktool.containers import AGAIN
 from cracktool.errors import InputError, OutputError
 from cracktool.georeference import ENDINGS, has_rasterio, open_raster
-from cracktool.images import Image, Mask
+from cracktool.images import Image, Mask, read_exif
 
 _BLOCK = 512
 _WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
+_ORIENTATION = 0x0112  # tag of a TIFF; 1, as without it: upright
 
 
 class Raster(Protocol):
@@ -44,16 +45,26 @@ class Raster(Protocol):
 
 
 def is_raster(path: Path) -> tuple[bool, bool]:
-    """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster."""
+    """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster.
+
+    A large one without georeference is not where it has several pages or must be turned, which rasterio does not do.
+    """
     if path.suffix.lower() not in ENDINGS or not path.is_file() or not has_rasterio():
         return False, False
     try:
         with open_raster(path) as dataset:
             georeferenced = dataset.crs is not None or not dataset.transform.is_identity
             large = dataset.width * dataset.height > _WIDE_PIXELS and dataset.driver != "JP2OpenJPEG"
-            return georeferenced or large, georeferenced
+            return georeferenced or (large and not dataset.subdatasets and _is_upright(path)), georeferenced
     except InputError:
         return False, False  # the other readers may be able to, or have a better word for what is wrong
+
+
+def _is_upright(path: Path) -> bool:
+    try:
+        return read_exif(path)[0].get(_ORIENTATION, 1) in (0, 1)
+    except InputError:
+        return True  # of a kind that only rasterio reads
 
 
 class GeoRaster:
