@@ -32,6 +32,7 @@ from cracktool.inference import (
     infer_folder,
 )
 from cracktool.inference.journal import FAILURES_NAME, FILE_NAME, Journal
+from cracktool.inference.memory import MainMemory
 from cracktool.inference.torch_network import TorchMemory
 
 
@@ -178,6 +179,14 @@ def test_a_network_that_gives_no_numbers_fails_that_photo(tmp_path, lag):
     assert [path for path in tree(tmp_path / "out") if path.endswith(".png")] == ["a.png", "c.png"]
     with pytest.raises(WeightsError, match="no numbers"):
         Predictor(Overflowing()).mask(np.maximum(picture(200, 90), np.array([0, 255, 0], np.uint8)))
+
+
+def test_of_values_that_are_no_numbers_no_warning_is_left_on_stderr():
+    network = Red()
+    network.memory = MainMemory()
+    network.__class__ = type("No", (Red,), {"__call__": lambda self, tiles: np.full(tiles.shape[:3], np.nan)})
+    with pytest.raises(WeightsError, match="no numbers"):  # a warning would be an error here
+        Predictor(network).mask(picture())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
