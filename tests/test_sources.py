@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import struct
 import sys
 import threading
@@ -224,6 +225,38 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path):
         "crack-failures.jsonl",
         "crack-infer.jsonl",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits as POSIX has them")
+def test_a_full_disk_leaves_no_part_of_a_video(tmp_path):
+    import resource
+
+    film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)])
+    limits, taken = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        (failed,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, taken)
+    assert re.search(r"a\.avi: the video with the crack drawn in cannot be written whole", str(failed.error))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["crack-failures.jsonl"]
+
+
+def test_a_video_that_is_cut_short_is_told(tmp_path):
+    whole = film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)], codec="MJPG")
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    predictor = Predictor(Red())
+    assert {type(each) for each in infer_folder(predictor, [whole, tmp_path / "cut.avi"], tmp_path / "out")} == {Done}
+    (warning,) = predictor.warnings
+    assert re.search(r"cut\.avi: only 2\d of the 50 frames that it promises can be decoded", warning)
+
+
+@pytest.mark.parametrize(("fps", "written"), [(29.97, 29.97), (239.8731, 240)])
+def test_any_rate_of_frames_can_be_written(tmp_path, fps, written):
+    film(tmp_path / "a.avi", flashes(3), fps=fps)
+    (done,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
+    assert VideoReader(done.outputs[1]).fps == pytest.approx(written, abs=1e-3)
 
 
 def test_videos_and_photos_keep_their_order_and_what_is_no_video_fails(tmp_path):
