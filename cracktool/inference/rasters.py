@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cracktool.containers import AGAIN
 from cracktool.errors import InputError, OutputError
 from cracktool.georeference import ENDINGS, has_rasterio, open_raster
-from cracktool.images import Image, Mask, read_exif
+from cracktool.images import EIGHT_BITS, Image, Mask, read_exif
 
 _BLOCK = 512
 _WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
@@ -90,8 +90,8 @@ class GeoRaster:
         self._dataset = open_raster(path)
         kinds = set(self._dataset.dtypes)
         if not kinds <= {"uint8", "uint16"}:
-            advice = "make 8 bits of it: gdal_translate -ot Byte -scale"
-            raise InputError(f"its values are {', '.join(sorted(kinds))}, not 8 or 16 bits", path=path, remedy=advice)
+            reason = f"its values are {', '.join(sorted(kinds))}, not 8 or 16 bits"
+            raise InputError(reason, path=path, remedy=EIGHT_BITS)
         self.height: int = self._dataset.height
         self.width: int = self._dataset.width
         self._bands, self._palette = _colours(self._dataset)
