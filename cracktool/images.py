@@ -208,7 +208,8 @@ def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
     """
     file = io.BytesIO()
     if max(picture.shape[:2]) > 65500:  # libjpeg's limit
-        raise OutputError(f"a JPEG has at most 65500 px a side, not {picture.shape[1]}x{picture.shape[0]}")
+        reason = f"a JPEG has at most 65500 px a side, not {picture.shape[1]}x{picture.shape[0]}"
+        raise OutputError(reason, remedy="leave --overlay out")
     PillowImage.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
