@@ -1,5 +1,6 @@
 """What photos come as: pages, HEIC, videos, georeferenced rasters read by rows, files that hang or are traps."""
 
+import contextlib
 import os
 import re
 import signal
@@ -227,18 +228,23 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     ]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits as POSIX has them")
-def test_a_full_disk_leaves_no_part_of_a_video(tmp_path):
-    import resource
-
-    film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)])
+@contextlib.contextmanager
+def disk_with_room_for(size):
+    """Let no file grow beyond a size in bytes, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource", reason="limits as POSIX has them")
     limits, taken = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        (failed,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, taken)
+
+
+def test_a_full_disk_leaves_no_part_of_a_video(tmp_path):
+    film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)])
+    with disk_with_room_for(50_000):
+        (failed,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
     assert re.search(r"a\.avi: the video with the crack drawn in cannot be written whole", str(failed.error))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["crack-failures.jsonl"]
 
@@ -464,6 +470,16 @@ def test_a_geotiff_that_cannot_be_written(rasterio, tmp_path):
     writer.write(picture(20, 70)[..., 0])
     with pytest.raises(ValueError, match="50 rows were never written"):
         writer.close()
+
+
+@pytest.mark.parametrize("missing", [40_000, 20])  # bytes: some blocks, the end of the directory
+def test_a_full_disk_leaves_no_part_of_a_geotiff(rasterio, tmp_path, missing):
+    path = ortho(rasterio, tmp_path / "a.tif", picture(900, 700))
+    (done,) = run([path], tmp_path / "roomy")
+    with disk_with_room_for(done.outputs[0].stat().st_size - missing):
+        (failed,) = run([path], tmp_path / "out")
+    assert str(failed.error).startswith(f"{path}: its result cannot be written: ")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["crack-failures.jsonl"]
 
 
 def test_without_rasterio_a_geotiff_is_a_photo_like_others(rasterio, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import CrackError, InputError, OutputError
-from cracktool.files import atomic_path
+from cracktool.files import MAKE_ROOM, atomic_path
 from cracktool.images import Image, encode_png
 from cracktool.inference.decode import prefetched
 from cracktool.inference.engine import Predictor
@@ -130,7 +130,7 @@ class VideoWriter:
         self._writer.release()
         if cv2.VideoCapture(str(self._path)).get(cv2.CAP_PROP_FRAME_COUNT) != self._count:
             reason = "the video with the crack drawn in cannot be written whole"
-            raise OutputError(reason, remedy="is the disk full? make room and run the same again")
+            raise OutputError(reason, remedy=f"if the disk is full, {MAKE_ROOM}")
 
 
 class Smoother:
