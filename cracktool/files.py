@@ -17,6 +17,9 @@ from typing import BinaryIO
 
 from cracktool.errors import OutputError
 
+MAKE_ROOM = "make room and run the same again"
+"""Remedy for a full disk."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,7 +70,7 @@ def atomic_path(path: Path, ending: str = "") -> Iterator[Path]:
             _remove(temporary)
             raise
     except OSError as error:
-        remedy = "make room and run the same again" if error.errno in _FULL else ""
+        remedy = MAKE_ROOM if error.errno in _FULL else ""
         raise OutputError(f"cannot be written: {error.strerror or error}", path=path, remedy=remedy) from error
 
 

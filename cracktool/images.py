@@ -39,10 +39,14 @@ Mask = npt.NDArray[np.bool_]
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".heic", ".heif"}
 )
+EIGHT_BITS = "make 8 bits of it: gdal_translate -ot Byte -scale"
+"""Remedy for values that are no picture."""
+
 MAX_PIXELS = 2**28  # 805 MB of RGB; a file of a few kB may claim to be larger
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "GIF")  # not those that start other programs
 _OPENCV_PIXELS = 2**30  # its own limit
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_BITS, _COMPRESSION, _PLANES = 258, 259, 284  # tags of a TIFF; 1 is none, 2 a plane for each colour
 _HALF_PICTURES = 0b101  # bits of a TIFF page's kind: a smaller copy of another page, or its transparency
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"} | {
     6: "ROTATE_270",
@@ -116,8 +120,8 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
     return _decode_pillow(data, name, "L", 0, MAX_PIXELS)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Return the height and width in px that `read_image` will give, from the header alone.
+def read_size(path: Path, *, page: int = 0) -> tuple[int, int]:
+    """Return the height and width in px that `read_image` will give of a page, from the header alone.
 
     Raises:
         InputError: The file is missing, unreadable, or not a picture.
@@ -128,6 +132,8 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
+            if page:
+                picture.seek(page)
             height, width = picture.height, picture.width
             turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
     except _DAMAGE as error:
@@ -202,7 +208,8 @@ def encode_jpeg(picture: Image, quality: int = 92) -> bytes:
     """
     file = io.BytesIO()
     if max(picture.shape[:2]) > 65500:  # libjpeg's limit
-        raise OutputError(f"a JPEG has at most 65500 px a side, not {picture.shape[1]}x{picture.shape[0]}")
+        reason = f"a JPEG has at most 65500 px a side, not {picture.shape[1]}x{picture.shape[0]}"
+        raise OutputError(reason, remedy="leave --overlay out")
     PillowImage.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
@@ -317,12 +324,26 @@ def _decode_pillow(data: bytes, name: str, mode: str, page: int, max_pixels: int
             if page:
                 picture.seek(page)
             _refuse_more(picture.width * picture.height, max_pixels, name)
+            _refuse_misread(picture, name)
             return np.array(_to_eight_bits(_upright(picture), mode))
     except EOFError as error:
         raise InputError(f"it has no page {page}", path=name) from error
     except _DAMAGE as error:
         reason = "the file is cut short" if "truncated" in str(error) else "not a picture, or damaged"
         raise InputError(reason, path=name, remedy=AGAIN) from error
+
+
+def _refuse_misread(picture: PillowImage.Image, name: str) -> None:
+    """Refuse what Pillow gives without an error, but wrong."""
+    tags = getattr(picture, "tag_v2", {})
+    raw_planes = tags.get(_PLANES) == 2 and tags.get(_COMPRESSION, 1) == 1
+    if picture.mode == "F":  # of fractions from 0 to 1 it makes black
+        reason = "its values are fractions, not whole numbers of 8 or 16 bits"
+    elif raw_planes and max(tags.get(_BITS, (8,))) > 8:  # it takes the bytes of 16 bits for two pixels
+        reason = "its 16-bit colours lie in planes, uncompressed"
+    else:
+        return
+    raise InputError(reason, path=name, remedy=EIGHT_BITS)
 
 
 def _formats_of(path: Path) -> tuple[str, ...]:

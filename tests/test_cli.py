@@ -182,6 +182,19 @@ def test_dry_run_writes_nothing(crack, photos, tmp_path):
     assert not (tmp_path / "masks").exists()
 
 
+def test_dry_run_leaves_out_what_is_there(crack, photos, tmp_path):
+    first, second = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")[1].splitlines()
+    crack("infer", photos, "-o", tmp_path / "masks")
+    code, printed, err = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")
+    assert (code, printed) == (0, "")
+    assert "\n0 photos" in err
+    Path(second).unlink()
+    code, printed, err = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")
+    assert (code, printed) == (0, f"{second}\n")
+    assert "\n1 photos" in err
+    assert Path(first).exists()
+
+
 def test_shards_share_the_work(crack, photos, tmp_path):
     for number in range(6):
         (photos / f"more{number}.jpg").write_bytes((photos / "one.jpg").read_bytes())

@@ -353,6 +353,34 @@ def test_damage_never_shows_another_error(kind, seed):
             assert reader(bytes(data)).ndim in (2, 3)
 
 
+def planes_of_16_bits(picture):
+    """A TIFF of 16-bit RGB, each colour in a plane of its own, uncompressed."""
+    height, width = picture.shape[:2]
+    pixels = np.moveaxis(picture.astype("<u2") * 257, 2, 0).tobytes()
+    size = len(pixels) // 3
+    after = 8 + 2 + 12 * 9 + 4  # header, count, entries, end
+    places = [after + 30 + size * plane for plane in range(3)]
+    entries = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, after), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 3, after + 6), (277, 3, 1, 3), (279, 4, 3, after + 18), (284, 3, 1, 2),
+    ]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    values = struct.pack("<3H3I3I", 16, 16, 16, *places, *[size] * 3)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + values + pixels
+
+
+@pytest.mark.parametrize("reader", [read_image, read_mask])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode((GREY / 255).astype(np.float32), "TIFF"), "its values are fractions"),
+        (planes_of_16_bits(RGB), "its 16-bit colours lie in planes"),
+    ],
+)
+def test_what_would_be_misread_is_refused(data, reason, reader, capfd):
+    refused(data, f"{reason}.* gdal_translate", capfd, reader=reader)
+
+
 def test_too_many_pixels_are_refused_before_memory_is_asked_for():
     header = b"BM" + struct.pack("<IHHI", 10**6, 0, 0, 54)
     data = header + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)

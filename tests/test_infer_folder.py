@@ -32,6 +32,7 @@ from cracktool.inference import (
     infer_folder,
 )
 from cracktool.inference.journal import FAILURES_NAME, FILE_NAME, Journal
+from cracktool.inference.memory import MainMemory
 from cracktool.inference.torch_network import TorchMemory
 
 
@@ -178,6 +179,14 @@ def test_a_network_that_gives_no_numbers_fails_that_photo(tmp_path, lag):
     assert [path for path in tree(tmp_path / "out") if path.endswith(".png")] == ["a.png", "c.png"]
     with pytest.raises(WeightsError, match="no numbers"):
         Predictor(Overflowing()).mask(np.maximum(picture(200, 90), np.array([0, 255, 0], np.uint8)))
+
+
+def test_of_values_that_are_no_numbers_no_warning_is_left_on_stderr():
+    network = Red()
+    network.memory = MainMemory()
+    network.__class__ = type("No", (Red,), {"__call__": lambda self, tiles: np.full(tiles.shape[:3], np.nan)})
+    with pytest.raises(WeightsError, match="no numbers"):  # a warning would be an error here
+        Predictor(network).mask(picture())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
@@ -366,6 +375,15 @@ def test_resume_refuses_other_work_up_front(tmp_path):
         run([photo], out, resume=True, network=Red(digest="other"))
 
 
+def test_what_was_done_again_with_other_weights_is_their_work_alone(tmp_path):
+    photo, out = save(tmp_path / "a.png"), tmp_path / "out"
+    old, new = Red(digest="old"), Red(digest="new")
+    run([photo], out, network=old)
+    run([photo], out, network=new, overwrite=True, shard=(1, 1))  # in a journal that is read before the other
+    assert kinds(run([photo], out, network=old)) == [Failed]
+    assert kinds(run([photo], out, network=new, resume=True)) == [Skipped]
+
+
 def test_dry_run_only_says_what_would_be_done(tmp_path):
     save(tmp_path / "in" / "a.png"), save(tmp_path / "in" / "b.png")
     run([tmp_path / "in" / "a.png"], tmp_path / "out")
@@ -387,6 +405,7 @@ def test_journal_lines(tmp_path):
     record = json.loads(line)
     assert record.pop("seconds") == done.seconds
     assert len(record.pop("options")) == 16
+    assert 0 <= time.time() - record.pop("finished") < 60
     assert record == {
         "path": str(photo), "size": photo.stat().st_size, "mtime_ns": photo.stat().st_mtime_ns, "weights": "red",
         "outputs": ["ü.png", "ü.probs.png"], "height": 50, "width": 70, "crack_fraction": done.crack_fraction,

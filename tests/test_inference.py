@@ -464,6 +464,25 @@ def test_what_openvino_cannot_do(tiny_xml, monkeypatch):
         load_network(tiny_xml)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_onnx_runtime_takes_the_cuda_device_asked_for_or_says_that_it_cannot(tiny_onnx, monkeypatch, capfd):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(UsageError, match="cuda here, not on cuda:x"):
+        OnnxNetwork(tiny_onnx, "cuda:x")
+    asked, real = [], onnxruntime.InferenceSession
+
+    def open_session(*values, providers, **options):
+        asked.append(providers)
+        return real(*values, providers=providers, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    with pytest.raises(UsageError, match="cannot use this CUDA device"):  # and does not go on by the CPU
+        OnnxNetwork(tiny_onnx, "cuda:99")
+    assert asked == [[("CUDAExecutionProvider", {"device_id": "99"})]]
+    assert capfd.readouterr().out == ""
+
+
 def test_onnx_files_that_are_none_of_ours(tmp_path):
     with pytest.raises(WeightsError, match="without a cracktool card"):
         OnnxNetwork(onnx_file(tmp_path / "foreign.onnx", nn.Conv2d(3, 1, 3), {}))

@@ -1,7 +1,9 @@
 """What photos come as: pages, HEIC, videos, georeferenced rasters read by rows, files that hang or are traps."""
 
+import contextlib
 import os
 import re
+import signal
 import struct
 import sys
 import threading
@@ -16,7 +18,7 @@ from PIL import Image as PillowImage
 from cracktool.card import Card
 from cracktool.errors import InputError, OutputError
 from cracktool.images import read_image, read_pages, read_size
-from cracktool.inference import Broken, Done, Failed, FolderOptions, Planned, Predictor, Skipped, infer_folder
+from cracktool.inference import Broken, Done, Failed, FolderOptions, Planned, Predictor, Skipped, estimate, infer_folder
 from cracktool.inference.decode import decoded, prefetched
 from cracktool.inference.memory import MainMemory
 from cracktool.inference.rasters import GeoRaster, GeoWriter
@@ -226,6 +228,43 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     ]
 
 
+@contextlib.contextmanager
+def disk_with_room_for(size):
+    """Let no file grow beyond a size in bytes, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource", reason="limits as POSIX has them")
+    limits, taken = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, taken)
+
+
+def test_a_full_disk_leaves_no_part_of_a_video(tmp_path):
+    film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)])
+    with disk_with_room_for(50_000):
+        (failed,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
+    assert re.search(r"a\.avi: the video with the crack drawn in cannot be written whole", str(failed.error))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["crack-failures.jsonl"]
+
+
+def test_a_video_that_is_cut_short_is_told(tmp_path):
+    whole = film(tmp_path / "a.avi", [picture(64, 96, seed=number) for number in range(50)], codec="MJPG")
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    predictor = Predictor(Red())
+    assert {type(each) for each in infer_folder(predictor, [whole, tmp_path / "cut.avi"], tmp_path / "out")} == {Done}
+    (warning,) = predictor.warnings
+    assert re.search(r"cut\.avi: only 2\d of the 50 frames that it promises can be decoded", warning)
+
+
+@pytest.mark.parametrize(("fps", "written"), [(29.97, 29.97), (239.8731, 240)])
+def test_any_rate_of_frames_can_be_written(tmp_path, fps, written):
+    film(tmp_path / "a.avi", flashes(3), fps=fps)
+    (done,) = run([tmp_path / "a.avi"], tmp_path / "out", overlay=True)
+    assert VideoReader(done.outputs[1]).fps == pytest.approx(written, abs=1e-3)
+
+
 def test_videos_and_photos_keep_their_order_and_what_is_no_video_fails(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -331,6 +370,34 @@ def test_a_raster_with_a_palette(rasterio, tmp_path):
     assert np.array_equal(read(done.outputs[1]), values * 60)
 
 
+def test_large_pictures_without_a_place_are_read_by_rows_but_not_those_with_pages_or_turned(
+    rasterio, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cracktool.inference.rasters._WIDE_PIXELS", 1000)
+    pages = [PillowImage.fromarray(picture(40, 60)), PillowImage.fromarray(picture(50, 30))]
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    pages[0].save(tmp_path / "plain.tif")
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "turned.tif", exif=exif)
+    plans = run([tmp_path], tmp_path / "out", dry_run=True)
+    assert [(plan.height, plan.width) for plan in plans] == [(40, 60), (40, 60), (50, 30), (60, 40)]
+    results = run([tmp_path], tmp_path / "out", overlay=True)
+    assert [(result.outputs[0].name, result.height, result.width, len(result.outputs)) for result in results] == [
+        ("plain.png", 40, 60, 1), ("scan.page0.png", 40, 60, 2), ("scan.page1.png", 50, 30, 2),
+        ("turned.png", 60, 40, 2),
+    ]  # fmt: skip
+    assert np.array_equal(read(tmp_path / "out" / "turned.png"), np.rot90(expected(picture(40, 60)), -1))
+
+
+def test_the_memory_of_a_picture_that_is_read_by_rows_is_that_of_a_few(rasterio, tmp_path, monkeypatch):
+    PillowImage.fromarray(picture(20_000, 600)).save(tmp_path / "tall.tif")
+    plan = run([tmp_path / "tall.tif"], tmp_path / "out", dry_run=True)
+    whole = estimate(Predictor(Red()), plan).bytes
+    monkeypatch.setattr("cracktool.inference.rasters._WIDE_PIXELS", 1000)
+    assert whole - estimate(Predictor(Red()), plan).bytes > 20_000 * 600 * 3
+
+
 def test_a_network_that_enlarges_makes_finer_pixels_of_the_same_place(rasterio, tmp_path):
     path = ortho(rasterio, tmp_path / "a.tif", np.maximum(picture(100, 130), 1), nodata=0)
     (done,) = run([path], tmp_path / "out", network=Red(scale=2))
@@ -403,6 +470,16 @@ def test_a_geotiff_that_cannot_be_written(rasterio, tmp_path):
     writer.write(picture(20, 70)[..., 0])
     with pytest.raises(ValueError, match="50 rows were never written"):
         writer.close()
+
+
+@pytest.mark.parametrize("missing", [40_000, 20])  # bytes: some blocks, the end of the directory
+def test_a_full_disk_leaves_no_part_of_a_geotiff(rasterio, tmp_path, missing):
+    path = ortho(rasterio, tmp_path / "a.tif", picture(900, 700))
+    (done,) = run([path], tmp_path / "roomy")
+    with disk_with_room_for(done.outputs[0].stat().st_size - missing):
+        (failed,) = run([path], tmp_path / "out")
+    assert str(failed.error).startswith(f"{path}: its result cannot be written: ")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["crack-failures.jsonl"]
 
 
 def test_without_rasterio_a_geotiff_is_a_photo_like_others(rasterio, tmp_path, monkeypatch):

@@ -196,10 +196,12 @@ def _infer_folder(
                 continue
             if isinstance(result, Planned):
                 planned.append(result)
+            elif options.dry_run and not json_:
+                continue  # it is there already
             if options.overlay and not any(path.stem.endswith(".overlay") for path in result.outputs):
                 bare.append(result.path)
             print_data(_line(result, row) if json_ else result.outputs[0])
-    if planned and not quiet:
+    if options.dry_run and not quiet:
         tell(str(estimate(predictor, planned)))
     warn([*predictor.warnings, *(f"{path}: is read by rows, so it has no overlay" for path in bare)])
     if stop.is_set():

@@ -51,6 +51,9 @@ class Predictor:
         ahead: Photos decoded ahead by threads.
         timeout: Seconds that a photo is waited for once it is its turn.
 
+    Attributes:
+        warnings: What the user should know of the work so far, one sentence each.
+
     Tiles of one and the same colour, and those where a photo shows nothing (nodata), are without crack and not run.
 
     Raises:
@@ -91,12 +94,7 @@ class Predictor:
         self._most = batch_size or remembered_batch(self._batch_key) or _MOST_TILES
         self.ahead = ahead
         self.timeout = timeout
-        self._warnings: list[str] = []
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the work so far, one sentence each."""
-        return tuple(self._warnings)
+        self.warnings: list[str] = []
 
     def settings(self) -> dict[str, object]:
         """Return everything besides the weights that decides the pixels of a result."""
@@ -246,7 +244,7 @@ class Predictor:
             reason = f"the GPU has too little memory for one tile of {height} x {width} px"
             raise UsageError(reason, remedy=f"try --tile {max(height, width) // 2}, or --device cpu")
         self._most = len(tiles) // 2
-        self._warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
+        self.warnings.append(f"out of GPU memory with batches of {len(tiles)}: going on with {self._most}")
         if self._batch_size is None:
             remember_batch(self._batch_key, self._most)
         self._memory.release()

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cracktool.georeference import ENDINGS
 from cracktool.inference.engine import Predictor
 from cracktool.inference.folder import Planned
+from cracktool.inference.rasters import is_raster
 
 _DECODED_TWICE = 2  # OpenCV holds a photo twice for a moment while it decodes
 _FLOAT, _RGB = 4, 3  # bytes
@@ -69,7 +69,7 @@ def estimate(predictor: Predictor, planned: Iterable[Planned]) -> Estimate:
 def _held(predictor: Predictor, plan: Planned, tile: int, width: int) -> int:
     scale = predictor.network.card.scale
     bands = tile * width * (3 * _RGB + 2 * _FLOAT * scale**2)  # strips of pixels, and sums of probabilities
-    if plan.outputs[0].suffix in ENDINGS:
+    if is_raster(plan.path)[0]:
         return bands
     photo = plan.height * plan.width * _RGB
     return bands + photo * (predictor.ahead + 1 + _DECODED_TWICE)

@@ -230,7 +230,7 @@ def _size(task: Task, options: FolderOptions) -> tuple[int, int, int]:
     if task.by_rows:
         raster = GeoRaster(task.photo)
         return raster.height, raster.width, 1
-    return *read_size(task.photo), 1
+    return *read_size(task.photo, page=task.page), 1
 
 
 def noted(results: Iterator[Result], failures: FailureList) -> Iterator[Result]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Record:
         width: Width in px.
         crack_fraction: Share of crack pixels, 0 to 1.
         seconds: Time the photo took after the one before it.
+        finished: When it was done, in seconds since 1970; 0 in journals of before.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Record:
     width: int
     crack_fraction: float
     seconds: float
+    finished: float = 0.0
 
     @staticmethod
     def of(
@@ -70,6 +73,7 @@ class Record:
             width=shape_hw[1],
             crack_fraction=round(crack_fraction, 8),
             seconds=round(seconds, 3),
+            finished=round(time.time(), 3),
         )
 
 
@@ -91,8 +95,8 @@ class Journal:
         self._folder = folder
         self._lock = threading.Lock()
         files = sorted({*folder.glob("crack-infer.*jsonl"), self.path})
-        self._records = [record for file in files for record in _read(file)]
-        self._by_output = {name: record for record in self._records for name in record.outputs}
+        records = sorted((record for file in files for record in _read(file)), key=lambda record: record.finished)
+        self._by_output = {name: record for record in records for name in record.outputs}  # the last one counts
 
     def name(self, output: Path) -> str:
         """Return how the journal calls an output."""
@@ -107,7 +111,7 @@ class Journal:
 
     def refuse_others(self) -> None:
         """Raise UsageError when the folder has work of other weights or options."""
-        for record in self._records:
+        for record in self._by_output.values():
             differs = "weights" if record.weights != self.weights else "options"
             if (record.weights, record.options) != (self.weights, self.options):
                 reason = f"--resume, but the work in here was done with other {differs}"

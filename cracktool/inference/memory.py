@@ -128,7 +128,8 @@ class MainMemory:
 
     def quantise(self, probs: Floats) -> Pixels:
         """Return uint8 levels of probabilities."""
-        return quantise(probs)
+        with np.errstate(invalid="ignore"):  # what is no number is told by its sum, not by a warning on stderr
+            return quantise(probs)
 
     def download(self, array: npt.NDArray[Any]) -> Callable[[], npt.NDArray[Any]]:
         """Return the array when it is asked for."""

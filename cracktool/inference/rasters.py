@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from cracktool.containers import AGAIN
 from cracktool.errors import InputError, OutputError
+from cracktool.files import MAKE_ROOM
 from cracktool.georeference import ENDINGS, has_rasterio, open_raster
-from cracktool.images import Image, Mask
+from cracktool.images import EIGHT_BITS, Image, Mask, read_exif
 
 _BLOCK = 512
 _WIDE_PIXELS = 2**26  # a picture that is larger is read by rows though it has no georeference: 201 MB of RGB
+_ORIENTATION = 0x0112  # tag of a TIFF; 1, as without it: upright
 
 
 class Raster(Protocol):
@@ -44,16 +46,26 @@ class Raster(Protocol):
 
 
 def is_raster(path: Path) -> tuple[bool, bool]:
-    """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster."""
+    """Return whether a file is to be read by rows, and whether it has a georeference; (False, False) for no raster.
+
+    A large one without georeference is not where it has several pages or must be turned, which rasterio does not do.
+    """
     if path.suffix.lower() not in ENDINGS or not path.is_file() or not has_rasterio():
         return False, False
     try:
         with open_raster(path) as dataset:
             georeferenced = dataset.crs is not None or not dataset.transform.is_identity
             large = dataset.width * dataset.height > _WIDE_PIXELS and dataset.driver != "JP2OpenJPEG"
-            return georeferenced or large, georeferenced
+            return georeferenced or (large and not dataset.subdatasets and _is_upright(path)), georeferenced
     except InputError:
         return False, False  # the other readers may be able to, or have a better word for what is wrong
+
+
+def _is_upright(path: Path) -> bool:
+    try:
+        return read_exif(path)[0].get(_ORIENTATION, 1) in (0, 1)
+    except InputError:
+        return True  # of a kind that only rasterio reads
 
 
 class GeoRaster:
@@ -79,8 +91,8 @@ class GeoRaster:
         self._dataset = open_raster(path)
         kinds = set(self._dataset.dtypes)
         if not kinds <= {"uint8", "uint16"}:
-            advice = "make 8 bits of it: gdal_translate -ot Byte -scale"
-            raise InputError(f"its values are {', '.join(sorted(kinds))}, not 8 or 16 bits", path=path, remedy=advice)
+            reason = f"its values are {', '.join(sorted(kinds))}, not 8 or 16 bits"
+            raise InputError(reason, path=path, remedy=EIGHT_BITS)
         self.height: int = self._dataset.height
         self.width: int = self._dataset.width
         self._bands, self._palette = _colours(self._dataset)
@@ -145,7 +157,7 @@ class GeoWriter:
                     blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", BIGTIFF="IF_SAFER", **place,
                 )  # fmt: skip
         except (rasterio.errors.RasterioError, OSError) as error:
-            raise OutputError(f"cannot be written: {_first_line(error)}", path=path) from error
+            raise _unwritten(error) from error
 
     def write(self, rows: npt.NDArray[np.uint8], valid: Mask | None = None) -> None:
         """Append rows, uint8 (rows, width), and where the photo showed something, bool (rows, width)."""
@@ -156,11 +168,21 @@ class GeoWriter:
             self._flush(whole if self._top + self._count < self._height else self._count)
 
     def close(self) -> None:
-        """Finish the file; ValueError when rows are missing."""
+        """Finish the file; ValueError when rows are missing, `OutputError` where it is not whole."""
         if self._top != self._height:
             self.abandon()
             raise ValueError(f"{self._height - self._top} rows were never written")
         self._guarded(self._dataset.close)
+        self._guarded(self._read_again)
+
+    def _read_again(self) -> None:
+        # What cannot be written at the end, as on a full disk, is lost without an error of GDAL's.
+        from rasterio.windows import Window
+
+        with open_raster(self._path) as dataset:
+            for top in range(0, self._height, _BLOCK):
+                window = Window(0, top, self._width, min(_BLOCK, self._height - top))
+                dataset.read(1, window=window, masked=self._holes)
 
     def abandon(self) -> None:
         """Let go of the file, whole or not."""
@@ -195,8 +217,8 @@ class GeoWriter:
         try:
             with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                 call(*values, **options)
-        except (RasterioError, OSError) as error:
-            raise OutputError(f"cannot be written: {_first_line(error)}", path=self._path) from error
+        except (InputError, RasterioError, OSError) as error:
+            raise _unwritten(error) from error
 
 
 def _shown(rows: npt.NDArray[np.uint8], valid: Mask | None) -> Mask:
@@ -221,5 +243,8 @@ def _always_valid(dataset: Any) -> bool:
     return all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _unwritten(error: Exception) -> OutputError:
+    # Without a path, for that of the file until it is whole means nothing to anyone: the photo is named instead.
+    cause = error.__cause__ or error
+    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    return OutputError(f"its result cannot be written: {reason}", remedy=f"if the disk is full, {MAKE_ROOM}")

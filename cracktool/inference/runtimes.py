@@ -99,7 +99,7 @@ class OnnxNetwork(RuntimeNetwork):
 
     Args:
         path: The .onnx file, with the card in its metadata.
-        device: auto, cpu, or cuda where ONNX Runtime has it. Tiles lie in main memory either way.
+        device: auto, cpu, or cuda or cuda:1 where ONNX Runtime has it. Tiles lie in main memory either way.
 
     Raises:
         WeightsError: The file is damaged, or was not exported by this package.
@@ -107,9 +107,9 @@ class OnnxNetwork(RuntimeNetwork):
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        provider = _provider(device)
+        provider, settings = _provider(device)
         self.failures = _onnx_errors()
-        self._session = _open_session(path, provider)
+        self._session = _open_session(path, provider, settings)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in metadata:
             raise WeightsError("an ONNX file without a cracktool card", path=path, remedy=_FOREIGN)
@@ -166,29 +166,31 @@ def require_runtime(engine: str, device: str) -> None:
     (_provider if engine == "onnx" else _openvino_core)(device)
 
 
-def _provider(device: str) -> str:
+def _provider(device: str) -> tuple[str, dict[str, str]]:
     try:
         import onnxruntime
     except ImportError as error:
         raise UsageError("ONNX Runtime is not installed", remedy="pip install onnxruntime") from error
     if device in ("auto", "cpu"):
-        return "CPUExecutionProvider"
-    if not device.startswith("cuda"):
+        return "CPUExecutionProvider", {}
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdecimal():
         raise UsageError(f"ONNX Runtime runs on cpu or cuda here, not on {device}", remedy="use --device cpu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         reason = "this ONNX Runtime cannot use CUDA"
         raise UsageError(reason, remedy="use --device cpu, or pip install onnxruntime-gpu")
-    return "CUDAExecutionProvider"
+    return "CUDAExecutionProvider", {"device_id": index or "0"}
 
 
-def _open_session(path: Path, provider: str) -> Any:
+def _open_session(path: Path, provider: str, settings: dict[str, str]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it would talk on stderr besides raising
     options.intra_op_num_threads = _threads()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        providers = [(provider, settings)]
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except _onnx_errors() as error:
         if "opset" in str(error).lower() or "ir version" in str(error).lower():
             found = re.search(r"(opset|IR version):? ?(\d+)", str(error), re.IGNORECASE)
@@ -196,6 +198,10 @@ def _open_session(path: Path, provider: str) -> Any:
             reason = f"ONNX Runtime {onnxruntime.__version__} cannot read its {what}"
             raise WeightsError(reason, path=path, remedy="pip install --upgrade onnxruntime") from error
         raise WeightsError("not a whole ONNX file", path=path, remedy=_AGAIN) from error
+    if provider not in session.get_providers():  # it would go on by the CPU, and say nothing
+        reason = "ONNX Runtime cannot use this CUDA device, or finds no library for it"
+        raise UsageError(reason, remedy="use --device cpu")
+    return session
 
 
 def _onnx_errors() -> tuple[type[Exception], ...]:

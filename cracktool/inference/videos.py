@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import CrackError, InputError, OutputError
-from cracktool.files import atomic_path
+from cracktool.files import MAKE_ROOM, atomic_path
 from cracktool.images import Image, encode_png
 from cracktool.inference.decode import prefetched
 from cracktool.inference.engine import Predictor
@@ -31,7 +31,9 @@ from cracktool.overlay import draw_overlay
 Levels = npt.NDArray[np.uint8]
 _FRAMES_AHEAD = 4
 _USUAL_FPS = 25.0  # of files that do not say theirs
+_MOST_EXACT_FPS = 65  # OpenCV gives the rate in thousandths, and the codec takes 65,535 of them
 _CODEC = "mp4v"  # the one that every build of OpenCV writes
+_WHOLE = 0.9  # of the frames promised; a few are lacking in many a video that is whole
 
 
 @dataclass(frozen=True)
@@ -108,20 +110,27 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, fps: float, shape_hw: tuple[int, int]) -> None:
+        self._path, self._count = path, 0
         code = cv2.VideoWriter_fourcc(*_CODEC)  # type: ignore[attr-defined]
-        self._writer = cv2.VideoWriter(str(path), code, fps, (shape_hw[1], shape_hw[0]))
+        rate = fps if fps <= _MOST_EXACT_FPS else round(fps)
+        self._writer = cv2.VideoWriter(str(path), code, rate, (shape_hw[1], shape_hw[0]))
         if not self._writer.isOpened():
-            raise OutputError("OpenCV cannot write a video there", path=path, remedy="leave --overlay out")
+            reason = f"OpenCV cannot write a video of {shape_hw[1]} x {shape_hw[0]} px there"
+            raise OutputError(reason, remedy="leave --overlay out")
 
     def write(self, image: Image, times: int) -> None:
         """Append a frame, RGB uint8 (H, W, 3), to be seen for as long as `times` frames."""
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         for _ in range(times):
             self._writer.write(pixels)
+        self._count += times
 
     def close(self) -> None:
-        """Write the end of the file."""
+        """Write the end of the file; `OutputError` where not all of it is there, of which OpenCV says nothing."""
         self._writer.release()
+        if cv2.VideoCapture(str(self._path)).get(cv2.CAP_PROP_FRAME_COUNT) != self._count:
+            reason = "the video with the crack drawn in cannot be written whole"
+            raise OutputError(reason, remedy=f"if the disk is full, {MAKE_ROOM}")
 
 
 class Smoother:
@@ -175,6 +184,7 @@ class _Run:
     """One video on its way into files that have no names yet."""
 
     def __init__(self, predictor: Predictor, task: Task, files: ExitStack, reader: VideoReader, smooth: float) -> None:
+        self._photo = task.photo
         self._predictor, self._reader, self._smoother = predictor, reader, Smoother(smooth)
         mask, probs, overlay = (None if path in task.kept else path for path in (task.mask, task.probs, task.overlay))
         self._masks = None if mask is None else _new_folder(mask, files)
@@ -187,6 +197,7 @@ class _Run:
     def finish(self) -> tuple[int, int, float]:
         """Run all frames; return height, width and share of crack pixels over all of them."""
         cracked = pixels = height = width = 0
+        promised = self._reader.frames_claimed()
         frames = prefetched(self._reader, _FRAMES_AHEAD, self._predictor.timeout)
         for frame, levels in self._predictor.stream(frames, lambda frame: frame.image):
             if isinstance(levels, CrackError):
@@ -205,6 +216,9 @@ class _Run:
         if self._writer is not None and self._shown is not None:
             self._writer.write(self._shown[1], self._reader.count - self._shown[0])
             self._writer.close()
+        if self._reader.count < _WHOLE * promised:
+            there = f"{self._reader.count} of the {promised} frames that it promises"
+            self._predictor.warnings.append(f"{self._photo}: only {there} can be decoded: is it cut short?")
         return height, width, cracked / pixels
 
     def _show(self, number: int, drawn: Image, path: Path) -> None:

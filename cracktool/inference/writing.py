@@ -65,7 +65,7 @@ class Rows:
     Args:
         task: The photo and its files.
         state: What `file_state` said of the photo before it was read.
-        opened: The photo's pixels, kept only where an overlay is wanted, and the size of its results.
+        opened: The photo's pixels, kept only where an overlay is to be drawn, and the size of its results.
         began: When the work on it began, by `time.perf_counter`.
     """
 
@@ -73,7 +73,8 @@ class Rows:
         self.task, self.state, self.began = task, state, began
         self.height, self.width = opened.shape
         self.raster = opened.image if isinstance(opened.image, GeoRaster) else None
-        self.image = opened.image if task.overlay is not None and isinstance(opened.image, np.ndarray) else None
+        self.overlay = None if task.overlay in task.kept else task.overlay
+        self.image = opened.image if self.overlay is not None and isinstance(opened.image, np.ndarray) else None
         self._queue: Queue[Bands | CrackError | None] = Queue(_WAITING_BANDS)
 
     def put(self, band: Band[Any]) -> None:
@@ -144,9 +145,9 @@ def _write_bands(rows: Rows, bands: Iterator[Bands], level: int, files: ExitStac
     masks.close()
     if probs is not None:
         probs.close()
-    if task.overlay is not None and task.overlay not in task.kept and rows.image is not None:
+    if rows.overlay is not None and rows.image is not None:
         drawn = draw_overlay(rows.image, np.concatenate(kept))
-        files.enter_context(open_atomic(task.overlay)).write(encode_jpeg(drawn))
+        files.enter_context(open_atomic(rows.overlay)).write(encode_jpeg(drawn))
     return cracked
 
 
