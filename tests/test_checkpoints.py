@@ -429,6 +429,7 @@ def test_the_published_settings():
     assert settings("unet_resnet101") == settings("weak_unet_resnet50") == (0.5, 448)
     plain = find_published("pspnet_resnet18", "")
     assert (plain.mean, plain.std) == ((0.0,) * 3, (1.0,) * 3)
+    assert model_statistics("crackformer2") == ((0.0,) * 3, (1.0,) * 3)  # the authors evaluate on values of 0 to 1
     assert find_published("unet_resnet18", "") is None
 
 

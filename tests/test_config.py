@@ -309,6 +309,13 @@ def test_every_recipe_resolves(name):
     assert set(read_recipe(name)) <= set(asdict(found))
 
 
+def test_recipes_of_others_have_their_settings():
+    assert read_recipe("crackrefinenet")["augment"]["hue"] == 18 / 180  # OpenCV counts hues up to 180
+    theirs = resolve([read_recipe("hrnet_ocr")])
+    assert theirs.decay_all
+    assert theirs.augment == Augment(zoom=(0.5, 2.0), vflip=0, quarter_turns=0, brightness=0, contrast=0, saturation=0)
+
+
 def test_recipes_come_with_the_package():
     assert "fast" in recipe_names()
 

@@ -15,6 +15,7 @@ from cracktool.config import read_recipe
 from cracktool.degradation import degrade, degrade_randomly
 from cracktool.errors import UsageError
 from cracktool.export import export_model, parity
+from cracktool.losses import bce, supervise
 from cracktool.losses.restoring import crack_weights, failure_weights
 from cracktool.models import build_model, csbsr, kbpn, model_statistics
 from cracktool.models.csbsr import (
@@ -313,6 +314,14 @@ def test_the_recipe_of_the_baseline_is_that_of_csbsr_but_for_restoring():
     assert {**ours, **restoring} == theirs
     assert ours["model"] == "bicubic_pspnet"
     assert not {"beta", "restore_epochs"} & set(ours)
+
+
+def test_the_sides_of_crackformer_weigh_what_the_authors_give_them():
+    main, *sides = torch.randn(6, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = (main > 1).float()
+    total = supervise(bce, aux_weight=read_recipe("csbsr_crackformer2")["aux_weight"])((main, *sides), mask)
+    of_sides = bce(torch.cat(sides, dim=1), mask.expand(-1, 5, -1, -1))  # theirs: a mean over the five, times five
+    torch.testing.assert_close(total, bce(main, mask) + 0.4 * 5 * of_sides)
 
 
 @pytest.mark.slow

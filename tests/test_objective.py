@@ -8,14 +8,19 @@ import pytest
 import torch
 from test_training import make_data, tensors
 
+from cracktool.card import Card
+from cracktool.cli.train import train as train_command
 from cracktool.config import Augment, TrainConfig
+from cracktool.device import choose_device
 from cracktool.errors import InputError, UsageError
 from cracktool.losses import SR_WEIGHTS, combine, supervise
 from cracktool.manifest import read_manifest, write_manifest
 from cracktool.models import CSBSR, SYSTEMS, PaddedModel, System, build_model, joint_loss
 from cracktool.training import EpochEnded, train
 from cracktool.training.objective import build_objective, image_logits
-from cracktool.weights import load_weights, read_weights
+from cracktool.training.ranks import Ranks
+from cracktool.training.validation import Validation
+from cracktool.weights import Checkpoint, load_weights, read_weights
 
 STILL = Augment(hflip=0, vflip=0, quarter_turns=0, brightness=0, contrast=0, saturation=0)
 
@@ -175,6 +180,25 @@ def test_with_image_labels_no_mask_is_opened_and_labels_choose_the_checkpoint(co
     assert card.scores[0]["protocol"] == "IoU of cracked images by label"
     with pytest.raises(InputError, match="masks"):
         list(train(replace(config, supervision="pixels"), tmp_path / "other"))
+
+
+@pytest.mark.parametrize(("threshold", "found"), [(0.7, 2), (0.75, 0)])
+def test_the_threshold_decides_whether_an_image_counts_as_cracked(config, threshold, found):
+    hide_masks(config)
+    config = replace(config, supervision="image", fit="resize", threshold=threshold)
+    validation = Validation([read_manifest(config.data[0])], config, choose_device("cpu", "float32"), Ranks())
+    card = Card(model=config.model, mean=(0, 0, 0), std=(1, 1, 1))
+    counts = validation(Checkpoint(Fixed(torch.ones(1, 1, 64, 64)), card, ""))  # of probability 0.73
+    assert (counts.tp + counts.fp, counts.fn + counts.tn) == (found, 2 - found)
+
+
+def test_the_score_is_told_as_one_of_images_where_labels_teach(config, tmp_path, capsys):
+    hide_masks(config)
+    (tmp_path / "recipe.toml").write_text(replace(config, supervision="image", fit="resize", epochs=1).to_toml())
+    train_command(recipe=str(tmp_path / "recipe.toml"), out=tmp_path / "run")
+    told = capsys.readouterr().err
+    assert told.count("IoU of cracked images") == 2
+    assert "crack IoU" not in told
 
 
 def test_labels_are_needed_where_they_alone_teach(config, tmp_path):

@@ -179,7 +179,7 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                 case Finished():
                     early = ", stopped early" if event.stopped_early else ""
                     best = "best " if config.select == "iou" else ""
-                    say(f"{best}crack IoU on validation {event.val_iou:.4f}, epoch {event.epoch}{early}")
+                    say(f"{best}{_score(config)} on validation {event.val_iou:.4f}, epoch {event.epoch}{early}")
                     say(f"next: {_next(config, folder)}")
                     if not event.rank:
                         print_data(event.weights)
@@ -202,14 +202,17 @@ def _next(config: TrainConfig, folder: Path) -> str:
 
     if config.degrade:  # only a set made with prepare --degrade can be scored
         return shlex.join(["crack", "infer", "photos/", "-o", "masks/", "--weights", str(folder)])
-    tests = any(read_manifest(path).split("test").entries for path in config.data[:1])
-    split = () if tests else ("--split", "val")
+    split = () if read_manifest(config.data[0]).split("test").entries else ("--split", "val")
     return shlex.join(["crack", "eval", config.data[0], *split, "--weights", str(folder)])
+
+
+def _score(config: TrainConfig) -> str:
+    return "crack IoU" if config.supervision == "pixels" else "IoU of cracked images"
 
 
 def _scored(config: TrainConfig, event: EpochEnded) -> str:
     return (
-        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, crack IoU {event.val_iou:.4f}, "
+        f"epoch {event.epoch}/{config.epochs}: loss {event.train_loss:.4f}, {_score(config)} {event.val_iou:.4f}, "
         f"precision {event.val_precision:.3f}, recall {event.val_recall:.3f}, {event.seconds:.0f} s"
         f"{', best so far' if event.best and config.select == 'iou' else ''}"
     )

@@ -103,11 +103,13 @@ def draw_maps(draw: Callable[[Mask], npt.NDArray[Any]], target: Tensor, like: Te
 def distance_to(mask: Mask) -> npt.NDArray[np.float32]:
     """Return the distance of each pixel (H, W) to the nearest one of a mask, px: 0 on it, infinite where it is empty.
 
-    Exact up to float32, and in a third of the time of SciPy's: 5 to 12 ms for 512 x 512 px.
+    Exact up to float32, and in half the time of SciPy's: 5 to 15 ms for 512 x 512 px.
     """
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    rough = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # OpenCV's last digit hangs on where the mask lies in memory: without whole squares no run would equal another.
+    return np.asarray(np.sqrt(np.rint(np.square(rough))), np.float32)
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor, crack: float | Tensor, background: float | Tensor) -> Tensor:

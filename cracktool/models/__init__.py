@@ -84,7 +84,7 @@ SYSTEMS: dict[str, System] = {
     "khanhha_unet_resnet34": System(partial(KhanhhaResNet, 34), _KHANHHA),
     "khanhha_unet_resnet101": System(partial(KhanhhaResNet, 101), _KHANHHA),
     "fcdensenet67": System(FCDenseNet, "Jegou et al. 2017, arXiv 1611.09326"),
-    "crackformer2": System(CrackFormer2, "Liu et al. 2023, IEEE T-ITS 24(9)"),
+    "crackformer2": System(CrackFormer2, "Liu et al. 2023, IEEE T-ITS 24(9)", **_AS_THEY_ARE),
     "hrnet_ocr": System(HRNetOCR, "Yuan et al. 2020, arXiv 1909.11065"),
     "csbsr_pspnet": System(partial(_csbsr, CSBSRPSPNet), _CSBSR, **_AS_THEY_ARE),
     "csbsr_unet": System(partial(_csbsr, KhanhhaVGG), _CSBSR, **_AS_THEY_ARE),

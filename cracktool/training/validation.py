@@ -123,7 +123,8 @@ class Validation:
             image, target = samples[index, 0][:2]
             with self.choice.autocast():
                 logit = image_logits(model(normalise(image[None])), self.config.pooling)
-            counts += _one_image(found=logit.item() > 0, cracked=bool(target.item()))
+            found = logit.sigmoid().item() >= self.config.threshold
+            counts += _one_image(found=found, cracked=bool(target.item()))
         return counts
 
 
