@@ -36,6 +36,7 @@ from cracktool.metrics import (
     reliability,
     scores_of,
 )
+from cracktool.metrics.distances import distance_to
 from cracktool.metrics.surfaces import border
 from cracktool.thinning import thin_pixels
 
@@ -255,3 +256,10 @@ def test_each_score_is_of_its_own_integers():
     )
     with pytest.raises(UsageError, match="different radii"):
         scores_of((2, 2))
+
+
+def test_distances_are_exact_so_that_every_run_has_the_same():
+    for seed in range(20):
+        crack = np.random.default_rng(seed).random((61 + seed, 64)) < 0.002
+        crack[seed, 3 * seed :] = True
+        np.testing.assert_array_equal(distance_to(crack), ndimage.distance_transform_edt(~crack).astype(np.float32))

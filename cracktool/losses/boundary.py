@@ -12,8 +12,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from cracktool.errors import UsageError
-from cracktool.losses.pixels import Loss, Mask, distance_to, draw_maps, in_precision, weighted_bce
+from cracktool.images import Mask
+from cracktool.losses.pixels import Loss, draw_maps, in_precision, weighted_bce
 from cracktool.losses.regions import generalised_dice, squared_dice
+from cracktool.metrics.distances import distance_to
 
 
 def boundary(logits: Tensor, target: Tensor, *, normalised: bool = True) -> Tensor:

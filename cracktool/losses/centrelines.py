@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cracktool.losses.pixels import Mask, draw_maps, in_precision, is_crack
+from cracktool.images import Mask
+from cracktool.losses.pixels import draw_maps, in_precision, is_crack
 from cracktool.losses.regions import dice_of_images
 
 EROSIONS = 10

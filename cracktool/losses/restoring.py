@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from cracktool.losses.pixels import Mask, distance_to, draw_maps
+from cracktool.images import Mask
+from cracktool.losses.pixels import draw_maps
+from cracktool.metrics.distances import distance_to
 
 
 def failure_weights(logits: Tensor, mask: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ Works on the histograms of levels; level n stands for the probability (n + 0.5) 
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cracktool.images import Mask
 from cracktool.metrics.counts import BINS, Curve, Levels, check_shapes
+from cracktool.metrics.distances import distance_to
 from cracktool.metrics.histogram import Histogram
 
 _BINS = 16  # of probabilities: a divisor of the number of levels
@@ -60,7 +60,5 @@ def near_crack(levels: Levels, truth: Mask, *, threshold: int, radius: float = 1
         InputError: The shapes differ.
     """
     check_shapes(levels, truth)
-    crack = truth | (levels >= threshold)
-    away = cv2.distanceTransform((~crack).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    band = (away <= radius) & crack.any()  # without a crack every distance is infinite, or a huge number
+    band = distance_to(truth | (levels >= threshold)) <= radius
     return Histogram.of(levels[band][None], truth[band][None])

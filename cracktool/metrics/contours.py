@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import InputError
 from cracktool.images import Mask
+from cracktool.metrics.distances import distance_to
 
 Distances = npt.NDArray[np.float64]
 
@@ -46,11 +46,9 @@ class Contour:
     @cached_property
     def away(self) -> npt.NDArray[np.float32]:
         """The distance of each corner to the contour, px, float32 of `shape_hw`; infinite without one."""
-        if not len(self.places):
-            return np.full(self.shape_hw, np.inf, np.float32)
-        off = np.ones(self.shape_hw, np.uint8)
-        off.ravel()[self.places] = 0
-        return np.asarray(cv2.distanceTransform(off, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        on = np.zeros(self.shape_hw, np.bool_)
+        on.ravel()[self.places] = True
+        return distance_to(on)
 
 
 _BEND, _SIDE, _CROSS = math.sqrt(0.5), 1.0, math.sqrt(2)
