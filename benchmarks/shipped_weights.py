@@ -27,7 +27,7 @@ from commands import crack
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
-from cracktool.registry import SHIPPED, shipped_weights, weights_path
+from cracktool.registry import SHIPPED, shipped_weights
 from cracktool.weights import load_weights, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -56,6 +56,10 @@ ROUNDS = {  # of the second recipe, after its own length: passes, samples of eac
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
+END = {  # the sixth stage: settings besides those of the second recipe
+    "fast": ("epoch_samples=2300", "seed=11", "teacher=runs/accurate_first.safetensors", "distil=0.5"),
+    "accurate": ("epoch_samples=2300", "seed=12", "model_args.decoder_channels=[96,64,48,32,16]"),
+}
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -80,25 +84,38 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its stages, each from the best weights of the one before, and return the mean of the last two."""
+    """Train a set in its stages and return what ships: the mean of the last ones."""
+    before = first_stages(name)
+    if name == "fast":
+        first_stages("accurate")  # the teacher
+    run = Path(f"runs/{name}_end")
+    settings = [part for setting in END[name] for part in ("--set", setting)]
+    crack("train", "--recipe", f"{name}_polish", "--init", before, "--epochs", 5, *settings, "-o", run, "--resume")
+    passes = [run / "best.safetensors", run / "last.safetensors"]
+    return average([before, *passes] if name == "fast" else passes, Path(f"runs/{name}.safetensors"))
+
+
+def first_stages(name: str) -> Path:
+    """Train the stages 1 to 5, each from the best weights of the one before, and return the mean of the last two."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
-    runs = [f"runs/{name}_polish"]
+    runs = [Path(f"runs/{name}_polish")]
     crack("train", "--recipe", f"{name}_polish", "-o", runs[0], "--resume")
     for stage, (epochs, samples, seed) in enumerate(ROUNDS[name], start=3):
         length = ("--epochs", epochs, "--set", f"epoch_samples={samples}", "--seed", seed)
-        following = f"runs/{name}_polish_{stage}"
+        following = Path(f"runs/{name}_polish_{stage}")
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    return average(runs[-2:], Path(f"runs/{name}.safetensors"))
+    return average([run / "best.safetensors" for run in runs[-2:]], Path(f"runs/{name}_first.safetensors"))
 
 
-def average(runs: Sequence[str], path: Path) -> Path:
-    """Write the mean of the best weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
-    (first, _), (second, card) = (read_weights(weights_path(run)) for run in runs)
-    tensors = {
-        name: torch.lerp(first[name].double(), each.double(), 0.5).to(each.dtype) for name, each in second.items()
+def average(files: Sequence[Path], path: Path) -> Path:
+    """Write the mean of weights that began with the same ones (model soups: Wortsman et al. 2022)."""
+    tensors, cards = zip(*map(read_weights, files), strict=True)
+    mean = {
+        name: torch.stack([each[name].double() for each in tensors]).mean(0).to(t.dtype)
+        for name, t in tensors[0].items()
     }
-    save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
+    save_weights(path, mean, replace(cards[-1], data=DATA, licence=LICENCE, scores=()))
     return path
 
 
