@@ -56,10 +56,6 @@ ROUNDS = {  # of the second recipe, after its own length: passes, samples of eac
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
-END = {  # the sixth stage: settings besides those of the second recipe
-    "fast": ("epoch_samples=2300", "seed=11", "teacher=runs/accurate_first.safetensors", "distil=0.5"),
-    "accurate": ("epoch_samples=2300", "seed=12", "model_args.decoder_channels=[96,64,48,32,16]"),
-}
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -84,18 +80,11 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its stages and return what ships: the mean of the last ones."""
-    before = first_stages(name)
-    if name == "fast":
-        first_stages("accurate")  # the teacher
-    run = Path(f"runs/{name}_end")
-    settings = [part for setting in END[name] for part in ("--set", setting)]
-    crack("train", "--recipe", f"{name}_polish", "--init", before, "--epochs", 5, *settings, "-o", run, "--resume")
-    passes = [run / "best.safetensors", run / "last.safetensors"]
-    return average([before, *passes] if name == "fast" else passes, Path(f"runs/{name}.safetensors"))
+    """Train a set and return what ships: fast goes on with accurate as its teacher."""
+    return distilled(stages("fast"), stages("accurate")) if name == "fast" else stages(name)
 
 
-def first_stages(name: str) -> Path:
+def stages(name: str) -> Path:
     """Train the stages 1 to 5, each from the best weights of the one before, and return the mean of the last two."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
     runs = [Path(f"runs/{name}_polish")]
@@ -105,7 +94,16 @@ def first_stages(name: str) -> Path:
         following = Path(f"runs/{name}_polish_{stage}")
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    return average([run / "best.safetensors" for run in runs[-2:]], Path(f"runs/{name}_first.safetensors"))
+    return average([run / "best.safetensors" for run in runs[-2:]], Path(f"runs/{name}.safetensors"))
+
+
+def distilled(weights: Path, teacher: Path) -> Path:
+    """Train the sixth stage, and return the mean of what it began with, its best pass and its last one."""
+    run = Path("runs/fast_distilled")
+    length = ("--epochs", 5, "--set", "epoch_samples=2300", "--seed", 11)
+    taught = ("--set", f"teacher={teacher}", "--set", "distil=0.5")
+    crack("train", "--recipe", "fast_polish", "--init", weights, *length, *taught, "-o", run, "--resume")
+    return average([weights, run / "best.safetensors", run / "last.safetensors"], run.with_suffix(".safetensors"))
 
 
 def average(files: Sequence[Path], path: Path) -> Path:
