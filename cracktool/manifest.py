@@ -9,7 +9,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import count
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -193,5 +192,6 @@ def short_names(manifests: Sequence[Manifest]) -> list[str]:
     """
     parts = [manifest.folder.resolve().parts[1:] for manifest in manifests]
     apart = len(set(parts))  # fewer where a folder is there twice
-    ends = (["_".join(each[-depth:]) for each in parts] for depth in count(1))
-    return next(names for names in ends if len(set(names)) == apart)
+    ends = (["_".join(each[-depth:]) for each in parts] for depth in range(1, 1 + max(map(len, parts), default=0)))
+    numbered = [f"{number}_{'_'.join(each)}" for number, each in enumerate(parts, 1)]  # /a_b/c beside /a/b/c
+    return next((names for names in ends if len(set(names)) == apart), numbered)

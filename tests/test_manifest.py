@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cracktool.errors import InputError, OutputError, UsageError
-from cracktool.manifest import COLUMNS, FILE_NAME, Entry, read_manifest, write_manifest
+from cracktool.manifest import COLUMNS, FILE_NAME, Entry, Manifest, read_manifest, short_names, write_manifest
 
 ENTRY = Entry(
     image="images/a.jpg",
@@ -161,3 +161,9 @@ def test_an_unwritable_place_leaves_the_old_table(tmp_path):
         write_manifest(path / "below.csv", [ENTRY])
     assert path.read_text() == "old"
     assert list(Path(tmp_path).iterdir()) == [path]
+
+
+def test_folders_whose_paths_read_the_same_still_have_names_of_their_own():
+    folders = [Path("/x_y/c"), Path("/x/y/c"), Path("/y/c")]
+    names = short_names([Manifest(folder, ()) for folder in folders])
+    assert len(set(names)) == 3

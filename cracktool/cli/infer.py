@@ -253,6 +253,7 @@ def _infer_one(predictor: Predictor, name: str, out: str, max_pixels: int) -> No
     else:
         replace_file(Path(out), mask)
         print_data(out)
+    warn(predictor.warnings)
 
 
 def _listed(files_from: Path | None) -> list[str]:

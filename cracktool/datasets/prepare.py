@@ -123,7 +123,7 @@ def prepare(
     kept = [result for result in done if result.kept]
     if not kept:
         why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
-        raise InputError("no image could be used", path=source, remedy=why)
+        raise InputError("no image could be used", path=folder if known.needs_source else None, remedy=why)
     entries = _entries(kept, options, known.fractions, raw.notes)
     if options.min_crack_px:
         note_sparse([result.task.item for result in done if not result.kept], entries, raw.notes)
