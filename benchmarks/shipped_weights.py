@@ -27,7 +27,7 @@ from commands import crack
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
-from cracktool.registry import SHIPPED, shipped_weights
+from cracktool.registry import SHIPPED, shipped_weights, weights_path
 from cracktool.weights import load_weights, read_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -80,40 +80,25 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set and return what ships: fast goes on with accurate as its teacher."""
-    return distilled(stages("fast"), stages("accurate")) if name == "fast" else stages(name)
-
-
-def stages(name: str) -> Path:
-    """Train the stages 1 to 5, each from the best weights of the one before, and return the mean of the last two."""
+    """Train a set in its stages, each from the best weights of the one before, and return the mean of the last two."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
-    runs = [Path(f"runs/{name}_polish")]
+    runs = [f"runs/{name}_polish"]
     crack("train", "--recipe", f"{name}_polish", "-o", runs[0], "--resume")
     for stage, (epochs, samples, seed) in enumerate(ROUNDS[name], start=3):
         length = ("--epochs", epochs, "--set", f"epoch_samples={samples}", "--seed", seed)
-        following = Path(f"runs/{name}_polish_{stage}")
+        following = f"runs/{name}_polish_{stage}"
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    return average([run / "best.safetensors" for run in runs[-2:]], Path(f"runs/{name}.safetensors"))
+    return average(runs[-2:], Path(f"runs/{name}.safetensors"))
 
 
-def distilled(weights: Path, teacher: Path) -> Path:
-    """Train the sixth stage, and return the mean of what it began with, its best pass and its last one."""
-    run = Path("runs/fast_distilled")
-    length = ("--epochs", 5, "--set", "epoch_samples=2300", "--seed", 11)
-    taught = ("--set", f"teacher={teacher}", "--set", "distil=0.5")
-    crack("train", "--recipe", "fast_polish", "--init", weights, *length, *taught, "-o", run, "--resume")
-    return average([weights, run / "best.safetensors", run / "last.safetensors"], run.with_suffix(".safetensors"))
-
-
-def average(files: Sequence[Path], path: Path) -> Path:
-    """Write the mean of weights that began with the same ones (model soups: Wortsman et al. 2022)."""
-    tensors, cards = zip(*map(read_weights, files), strict=True)
-    mean = {
-        name: torch.stack([each[name].double() for each in tensors]).mean(0).to(t.dtype)
-        for name, t in tensors[0].items()
+def average(runs: Sequence[str], path: Path) -> Path:
+    """Write the mean of the best weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
+    (first, _), (second, card) = (read_weights(weights_path(run)) for run in runs)
+    tensors = {
+        name: torch.lerp(first[name].double(), each.double(), 0.5).to(each.dtype) for name, each in second.items()
     }
-    save_weights(path, mean, replace(cards[-1], data=DATA, licence=LICENCE, scores=()))
+    save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
     return path
 
 
