@@ -31,7 +31,7 @@ V = TypeVar("V")
 Levels = npt.NDArray[np.uint8]
 
 _MOST_TILES = 64
-_MOST_ENTRIES = 256  # of a batch, with tiles that are passed over, which hold pixels too
+_MOST_ENTRIES = 64  # of a batch, with tiles that are passed over, which hold pixels too
 _ROW_PIXELS = 10 * 2**20  # of a row of tiles, which is held at once: those of wider photos are less tall
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
@@ -193,9 +193,10 @@ class Predictor:
                     yield batch
                     batch, tiles = [], 0
                 shape, tiles = entry.shape, tiles + 1
-            elif len(batch) >= _MOST_ENTRIES:
-                yield batch
+            elif not tiles or len(batch) >= _MOST_ENTRIES:  # no tile waits for others, or too much is held
+                yield [*batch, entry]
                 batch, tiles = [], 0
+                continue
             batch.append(entry)
         yield batch
 
