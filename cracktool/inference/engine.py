@@ -188,16 +188,16 @@ class Predictor:
         batch: list[_Tile[T] | Broken[T]] = []
         shape, tiles = (0, 0), 0
         for entry in entries:
-            if isinstance(entry, _Tile) and not entry.is_empty:
-                if tiles and (entry.shape != shape or tiles >= self._limit(shape)):
-                    yield batch
-                    batch, tiles = [], 0
-                shape, tiles = entry.shape, tiles + 1
-            elif not tiles or len(batch) >= _MOST_ENTRIES:  # no tile waits for others, or too much is held
-                yield [*batch, entry]
+            run = entry.shape if isinstance(entry, _Tile) and not entry.is_empty else None
+            if run and tiles and (run != shape or tiles >= self._limit(shape)):
+                yield batch
                 batch, tiles = [], 0
-                continue
             batch.append(entry)
+            if run:
+                shape, tiles = run, tiles + 1
+            elif not tiles or len(batch) > _MOST_ENTRIES:  # no tile waits for others, or too much is held
+                yield batch
+                batch, tiles = [], 0
         yield batch
 
     def _blended(
