@@ -5,7 +5,7 @@ The tall photo is measured twice: `engine` is `Predictor.bands` on pixels that a
 `infer_folder` on JPEGs of 200 to 700 px; resident memory is read after each (without the pages of files, which the
 kernel takes and gives back as it likes), a straight line is laid through it from the second quarter on, and its rise
 compared with the scatter around it. Each measurement is a process of its own, on the CPU, with a network of one
-convolution: what is measured is the code around a network.
+convolution: what is measured is the code around a network. Tiles are of one size, whatever suits the photo's height.
 
     python benchmarks/infer_memory.py [--width 2000] [--height 1500] [--photos 2000]
 """
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from cracktool.card import Card
-from cracktool.images import encode_jpeg
+from cracktool.images import Image, encode_jpeg
 from cracktool.inference import Predictor, infer_folder
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.weights import Checkpoint
@@ -96,7 +96,7 @@ def predictor() -> Predictor:
     """Return a network of one convolution, ready to take photos."""
     card = Card(model="conv", mean=(0.5,) * 3, std=(0.2,) * 3)
     checkpoint = Checkpoint(torch.nn.Conv2d(3, 1, 3, padding=1), card, "none")
-    return Predictor(TorchNetwork(checkpoint, torch.device("cpu")))
+    return Predictor(TorchNetwork(checkpoint, torch.device("cpu")), tile=512)
 
 
 def run(what: str, height: int, width: int) -> int:
@@ -111,16 +111,21 @@ def run(what: str, height: int, width: int) -> int:
 def measure(what: str, height: int, width: int) -> int:
     """Run one photo, and return the peak memory of this process in bytes."""
     if what == "engine":
-        pixels = np.full((height, width, 3), 150, np.uint8)
+        pixels = np.repeat(striped(height, width)[..., None], 3, axis=2)
         for _ in predictor().bands(["photo"], lambda _: pixels):
             pass
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "photo.jpg"
-            path.write_bytes(encode_jpeg(np.broadcast_to(np.uint8(150), (height, width))))
+            path.write_bytes(encode_jpeg(striped(height, width)))
             list(infer_folder(predictor(), [path], Path(folder) / "masks"))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def striped(height: int, width: int) -> Image:
+    """Return rows of one grey each, uint8 (height, width): no tile is passed over as empty."""
+    return np.broadcast_to(np.random.default_rng(0).integers(0, 256, (height, 1), np.uint8), (height, width))
 
 
 if __name__ == "__main__":

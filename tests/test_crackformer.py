@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from networks import picture
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from cracktool.card import Card
 from cracktool.errors import UsageError
-from cracktool.export import export_model
+from cracktool.export import ExportOptions, export_model
 from cracktool.models.crackformer import CrackFormer2, LambdaAttention, max_unpool
 from cracktool.weights import Checkpoint
 
@@ -128,6 +129,7 @@ def test_dropout_must_be_a_share(dropout):
 @pytest.mark.slow
 def test_onnx_for_any_size(tmp_path):
     pytest.importorskip("onnx", reason="needs the extra cracktool[export]")
+    runtime = pytest.importorskip("onnxruntime")
     card = Card(model="crackformer2", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tile=64)
     model = CrackFormer2().eval()
     batch = picture(96, 96)
@@ -135,5 +137,13 @@ def test_onnx_for_any_size(tmp_path):
         logits = model(batch)
         model.final.weight /= 4 * logits.std()
         model.final.bias.sub_(logits.mean()).div_(4 * logits.std())
-    exported = export_model(Checkpoint(model, card, ""), tmp_path / "crackformer2.onnx")
-    assert exported.difference < 1e-3
+    options = ExportOptions(embed_normalisation=False, embed_sigmoid=False)
+    exported = export_model(Checkpoint(model, card, ""), tmp_path / "crackformer2.onnx", options)
+    session = runtime.InferenceSession(exported.path)
+    # Where two values of a window are nearly equal, rounding says which is the larger: seldom in noise, often in drawings.
+    for size in ((96, 96), (64, 160), (97, 61)):
+        x = picture(*size)
+        with torch.no_grad():
+            expected = model(x).numpy()
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert np.quantile(np.abs(found - expected), 0.99) < 1e-3
