@@ -30,7 +30,7 @@ class Prior:
     """
 
     depth: tuple[float, float] = (0.845, 0.165)
-    blur: tuple[float, float] = (0.8, 0.4)
+    blur: tuple[float, float] = (0.8, 0.45)
     correlation: float = 2.0
 
     def repeated(self, count: int) -> Priors:
