@@ -175,7 +175,7 @@ def test_crack_free_pictures_have_no_cracks_and_occur():
     free = [sample for sample in samples if not sample.cracks]
     assert 8 <= len(free) <= 32
     assert not any(sample.mask.any() for sample in free)
-    assert {sample.material for sample in samples} == {"asphalt", "concrete", "plaster", "brick"}
+    assert {sample.material for sample in samples} == {"asphalt", "concrete", "plaster", "brick", "paving"}
 
 
 def test_cracks_are_darker_than_their_surroundings_in_most_pictures():
@@ -206,7 +206,7 @@ def test_photo_stays_where_the_truth_is():
 
 
 @pytest.mark.parametrize("shape_hw", [(33, 64), (64, 33), (16, 16), (300, 120), (17, 400)])
-@pytest.mark.parametrize("material", ["asphalt", "concrete", "plaster", "brick"])
+@pytest.mark.parametrize("material", ["asphalt", "concrete", "plaster", "brick", "paving"])
 def test_any_size_and_material(shape_hw, material):
     for number, pattern in enumerate(("none", "single", "several", "network")):
         sample = make_sample(number, 1, shape_hw, Wishes(material=material, pattern=pattern))
@@ -471,3 +471,24 @@ def test_a_folder_without_backgrounds_is_refused(tmp_path):
             prepare("synthetic", None, tmp_path / "out", options=PrepareOptions(count=1, background=folder))
     with pytest.raises(UsageError, match="background means nothing"):
         prepare("folder", tmp_path, tmp_path / "out", options=PrepareOptions(background=tmp_path))
+
+
+def test_prepare_makes_the_material_and_the_pattern_that_are_wished(tmp_path):
+    options = PrepareOptions(count=6, size=(64, 64), material="paving", pattern="none")
+    prepared = prepare("synthetic", None, tmp_path / "out", options=options)
+    assert [entry.crack_fraction for entry in read_manifest(prepared.manifest).entries] == [0] * 6
+    expected = make_sample(2, 0, (64, 64), Wishes(material="paving", pattern="none"))
+    np.testing.assert_array_equal(read_image(tmp_path / "out/images/synthetic_00002.png"), expected.image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"material": "wood"}, "no material is called 'wood' .* asphalt, concrete, plaster, brick, paving"),
+        ({"pattern": "many"}, "no pattern is called 'many' .* none, single, several, network"),
+        ({"material": "brick", "background": Path()}, "material means nothing on backgrounds"),
+    ],
+)
+def test_wishes_that_cannot_be_had_are_refused(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        prepare("synthetic", None, tmp_path / "out", options=PrepareOptions(**options))

@@ -51,6 +51,12 @@ def prepare(
     background: Annotated[
         Path | None, typer.Option(help="Folder of photos without cracks, to draw synthetic cracks on.")
     ] = None,
+    material: Annotated[
+        str | None, typer.Option(help="Synthetic asphalt, concrete, plaster, brick or paving. [a mixture]")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Synthetic cracks: none, single, several or network. [a mixture]")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Cut larger images into square tiles of this side in px.")] = None,
     min_crack_px: Annotated[int, typer.Option(help="Leave out images or tiles with fewer crack pixels.")] = 0,
     keep_empty: Annotated[float, typer.Option(help="Share of those, 0 to 1, that is kept nonetheless.")] = 0.0,
@@ -110,6 +116,8 @@ def prepare(
         count=count,
         size=_parse_size(size),
         background=background,
+        material=material,
+        pattern=pattern,
         tile=tile,
         min_crack_px=min_crack_px,
         keep_empty=keep_empty,

@@ -38,7 +38,9 @@ from cracktool.threads import in_order
 
 Progress = Callable[[int, int], None]
 
-_OPTIONS = ("masks", "mask_threshold", "invert", "label", "line_width", "count", "size", "background")
+_OPTIONS = (
+    "masks", "mask_threshold", "invert", "label", "line_width", "count", "size", "background", "material", "pattern",
+)  # fmt: skip
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 
 

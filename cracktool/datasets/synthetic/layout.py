@@ -5,14 +5,15 @@ Writes nothing itself: the truth travels with the image as one more file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from cracktool.datasets.pairing import photos_in
 from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
 from cracktool.datasets.synthetic.backgrounds import read_background
-from cracktool.datasets.synthetic.scene import make_sample
+from cracktool.datasets.synthetic.scene import MATERIALS, PATTERNS, Wishes, make_sample
 from cracktool.datasets.synthetic.truth import lines_csv
 from cracktool.errors import UsageError
 from cracktool.images import Image, Mask
@@ -20,6 +21,7 @@ from cracktool.images import Image, Mask
 _COUNT = 200
 _SIZE = (512, 512)
 _SMALLEST = 16  # px
+_Name = TypeVar("_Name", bound=str)
 
 
 def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
@@ -30,11 +32,12 @@ def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
 
     Args:
         source: Not looked at.
-        options: Number (200 if not given), size (512 x 512 px if not given), seed and backgrounds of the pictures.
+        options: Number (200 if not given), size (512 x 512 px if not given), seed, backgrounds, material and pattern of
+            the pictures.
 
     Raises:
         InputError: The folder of backgrounds is missing or has no picture.
-        UsageError: The number, size or seed is out of its range.
+        UsageError: The number, size or seed is out of its range, or there is no such material or pattern.
 
     Example:
         >>> [item.name for item in read_synthetic(Path(), PrepareOptions(count=2)).items]
@@ -48,10 +51,29 @@ def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
         raise UsageError(f"seed {options.seed}", remedy="use a number from 0 on")
     if min(shape_hw) < _SMALLEST:
         raise UsageError(f"{shape_hw[1]} x {shape_hw[0]} px is too small", remedy=f"use {_SMALLEST} px or more")
+    wishes = _wishes(options)
     photos = _backgrounds(options.background)
     return RawDataset(
-        items=[_item(index, options.seed, shape_hw, *photos[index % len(photos)]) for index in range(count)]
+        items=[_item(index, options.seed, shape_hw, wishes, *photos[index % len(photos)]) for index in range(count)]
     )
+
+
+def _wishes(options: PrepareOptions) -> Wishes:
+    if options.material and options.background:
+        raise UsageError("material means nothing on backgrounds of your own", remedy="leave one of them out")
+    return Wishes(
+        material=_one_of(MATERIALS, options.material, "material"),
+        pattern=_one_of(PATTERNS, options.pattern, "pattern"),
+    )
+
+
+def _one_of(names: Iterable[_Name], wish: str | None, what: str) -> _Name | None:
+    if wish is None:
+        return None
+    for name in names:
+        if name == wish:
+            return name
+    raise UsageError(f"no {what} is called {wish!r}", remedy=f"there are {', '.join(names)}")
 
 
 def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
@@ -63,19 +85,20 @@ def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
     return [(photo, photo.relative_to(folder).as_posix()) for photo in photos]
 
 
-def _item(index: int, seed: int, shape_hw: tuple[int, int], photo: Path | None, on: str) -> RawItem:
+def _item(index: int, seed: int, shape_hw: tuple[int, int], wishes: Wishes, photo: Path | None, on: str) -> RawItem:
     name = f"synthetic_{index:05d}"
+    wished = "".join(f", {what} {wish}" for what in ("material", "pattern") if (wish := getattr(wishes, what)))
     # One source each: pictures of one source would be made one after the other by one thread.
-    source = f"seed {seed}, picture {index}, {shape_hw[1]} x {shape_hw[0]} px{f', on {on}' if on else ''}"
-    read = partial(_read, name, index, seed, shape_hw, photo)
+    source = f"seed {seed}, picture {index}, {shape_hw[1]} x {shape_hw[0]} px{wished}{f', on {on}' if on else ''}"
+    read = partial(_read, name, index, seed, shape_hw, wishes, photo)
     return RawItem(name=name, group=on or name, source=source, read=read, shape_hw=shape_hw)
 
 
 def _read(
-    name: str, index: int, seed: int, shape_hw: tuple[int, int], photo: Path | None
+    name: str, index: int, seed: int, shape_hw: tuple[int, int], wishes: Wishes, photo: Path | None
 ) -> tuple[Image, Mask, dict[str, bytes]]:
     background = None if photo is None else read_background(photo)
-    sample = make_sample(index, seed, shape_hw, background=background)
+    sample = make_sample(index, seed, shape_hw, wishes, background)
     return sample.image, sample.mask, {f"lines/{name}.csv": lines_csv(sample.cracks)}
 
 
@@ -86,6 +109,6 @@ SYNTHETIC = Layout(
     tree="nothing",
     licence="that of this package",
     fractions=(0.1, 0.1),
-    options=frozenset({"count", "size", "background"}),
+    options=frozenset({"count", "size", "background", "material", "pattern"}),
     needs_source=False,
 )

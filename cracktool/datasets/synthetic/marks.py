@@ -179,14 +179,14 @@ def _pebbles(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Canvas, Field]:
 
 
 _MARKS: dict[Mark, dict[Material, float]] = {
-    _stain: {"asphalt": 0.35, "concrete": 0.4, "plaster": 0.3, "brick": 0.25},
-    _streaks: {"asphalt": 0.03, "concrete": 0.25, "plaster": 0.2, "brick": 0.12},
-    _moss: {"asphalt": 0.04, "concrete": 0.1, "plaster": 0.06, "brick": 0.08},
-    _patch: {"asphalt": 0.1, "concrete": 0.1, "plaster": 0.05, "brick": 0.03},
-    _paint: {"asphalt": 0.14, "concrete": 0.04, "plaster": 0.03, "brick": 0.02},
-    _tyre: {"asphalt": 0.15, "concrete": 0.03, "plaster": 0.0, "brick": 0.0},
-    _joint: {"asphalt": 0.07, "concrete": 0.2, "plaster": 0.05, "brick": 0.0},
-    _scratches: {"asphalt": 0.06, "concrete": 0.12, "plaster": 0.12, "brick": 0.05},
+    _stain: {"asphalt": 0.35, "concrete": 0.4, "plaster": 0.3, "brick": 0.25, "paving": 0.35},
+    _streaks: {"asphalt": 0.03, "concrete": 0.25, "plaster": 0.2, "brick": 0.12, "paving": 0.03},
+    _moss: {"asphalt": 0.04, "concrete": 0.1, "plaster": 0.06, "brick": 0.08, "paving": 0.15},
+    _patch: {"asphalt": 0.1, "concrete": 0.1, "plaster": 0.05, "brick": 0.03, "paving": 0.02},
+    _paint: {"asphalt": 0.14, "concrete": 0.04, "plaster": 0.03, "brick": 0.02, "paving": 0.05},
+    _tyre: {"asphalt": 0.15, "concrete": 0.03, "plaster": 0.0, "brick": 0.0, "paving": 0.05},
+    _joint: {"asphalt": 0.07, "concrete": 0.2, "plaster": 0.05, "brick": 0.0, "paving": 0.0},
+    _scratches: {"asphalt": 0.06, "concrete": 0.12, "plaster": 0.12, "brick": 0.05, "paving": 0.05},
 }
 
 

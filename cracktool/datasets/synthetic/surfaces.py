@@ -1,4 +1,4 @@
-"""Bare materials: asphalt with its stones, concrete, plaster, brick and stone walls.
+"""Bare materials: asphalt with its stones, concrete, plaster, brick and stone walls, paving.
 
 Makes colour and relief before there is any crack, dirt or light.
 """
@@ -27,7 +27,7 @@ from cracktool.datasets.synthetic.noise import (
 )
 
 _SPECKS = (2.0, 3.2)  # where fine noise becomes a dark speck
-Material = Literal["asphalt", "concrete", "plaster", "brick"]
+Material = Literal["asphalt", "concrete", "plaster", "brick", "paving"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,18 +167,11 @@ def _brick(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
         offset=float(rng.choice([0.5, 0.5, 0.33, 0.25])),
         angle=float(rng.normal(0, 0.025)),
     )
-    v, u = bond.to_wall(shape_hw)
-    row = np.floor(v / np.float32(bond.height)).astype(np.int32)
-    u = u - np.float32(bond.length * bond.offset) * (row % 2)
-    column = np.floor(u / np.float32(bond.length)).astype(np.int32)
+    number, bed, head = _courses(*bond.to_wall(shape_hw), bond)
     grain = noise(rng, shape_hw, 8, 1, rng.uniform(0.8, 1.2))
-    edge = _joint_distance(v, bond.height)
-    edge = np.minimum(edge, _joint_distance(u, bond.length)) + np.float32(rng.uniform(0.2, 0.9)) * noise(
-        rng, shape_hw, 12, 3, 0.8
-    )
+    edge = np.minimum(bed, head) + np.float32(rng.uniform(0.2, 0.9)) * noise(rng, shape_hw, 12, 3, 0.8)
     half = max(1.0, 0.5 * height * rng.uniform(0.1, 0.22))
     alpha = soft_step(edge, half - 0.7, half + 0.9)
-    number = (row * 61 + column * 127) % 997
     bricks = _brick_colours(rng)[number] * (1 + rng.uniform(0.03, 0.09) * grain)[..., None]
     bricks *= (1 + rng.uniform(0.0, 0.09) * noise(rng, shape_hw, height, 4, 0.7))[..., None]
     mortar = _hsv(rng.uniform(0.05, 0.14), rng.uniform(0, 0.18), -0.12, rng) * (1 + 0.06 * grain)[..., None]
@@ -187,12 +180,50 @@ def _brick(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
     return Surface(colour=_colour(colour), relief=np.asarray(relief, np.float32), bond=bond)
 
 
+def _paving(rng: Rng, shape_hw: tuple[int, int]) -> Surface:
+    """Slabs, setts or cobbles with open joints, mostly dark ones: what passes for cracks most easily."""
+    size = log_uniform(rng, 22, 120) * _zoom(shape_hw)
+    laid = Bond(
+        height=size,
+        length=size * rng.uniform(1.0, 2.2),
+        offset=float(rng.choice([0.5, 0.5, 0.0, 0.3])),
+        angle=float(rng.uniform(0, 2 * np.pi)),
+    )
+    uneven = np.float32(size * max(0.0, rng.uniform(-0.06, 0.12)))
+    v, u = (each + uneven * noise(rng, shape_hw, size, size / 3, 0.6) for each in laid.to_wall(shape_hw))
+    number, bed, head = _courses(v, u, laid)
+    edge = np.minimum(bed, head)
+    if rng.random() < 0.4:  # rounded corners
+        edge = bed * head / np.maximum(np.hypot(bed, head), np.float32(1e-3))
+    grain = noise(rng, shape_hw, rng.uniform(3, 8), 1, rng.uniform(0.8, 1.2))
+    edge += np.float32(rng.uniform(0.1, 0.8)) * noise(rng, shape_hw, 12, 3, 0.8)
+    half = max(0.6, size * log_uniform(rng, 0.01, 0.09))
+    alpha = soft_step(edge, half - 0.7, half + rng.uniform(0.7, 0.2 * min(size, 15)))
+    stones = _varied(rng, rng.uniform(0.3, 0.7) * _tint(rng, 0.06), log_uniform(rng, 0.01, 0.25))[number]
+    stones *= (_tone(rng, shape_hw, 0.02, 0.12) * (1 + rng.uniform(0.02, 0.08) * grain))[..., None]
+    earth = rng.uniform(0.04, 0.3) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)  # or sand
+    green = np.array([0.9, 1.0, 0.6]) if rng.random() < 0.25 else np.array([1.0, 0.95, 0.86])
+    joints = np.asarray(earth * green, np.float32) * (1 + np.float32(rng.uniform(0.1, 0.35)) * grain)[..., None]
+    colour = joints + alpha[..., None] * (stones - joints)
+    domed = np.clip(edge - half, 0, 0.3 * size) * log_uniform(rng, 0.02, 0.3)
+    return Surface(colour=_colour(colour), relief=np.asarray(domed + rng.uniform(0.05, 0.4) * grain, np.float32))
+
+
 MATERIALS: dict[Material, Callable[[Rng, tuple[int, int]], Surface]] = {
     "asphalt": _asphalt,
     "concrete": _concrete,
     "plaster": _plaster,
     "brick": _brick,
+    "paving": _paving,
 }
+
+
+def _courses(v: Field, u: Field, bond: Bond) -> tuple[npt.NDArray[np.int32], Field, Field]:
+    """Return of every pixel the number of its brick, 0 to 996, and the distance to the nearest bed and head joint."""
+    row = np.floor(v / np.float32(bond.height)).astype(np.int32)
+    u = u - np.float32(bond.length * bond.offset) * (row % 2)
+    column = np.floor(u / np.float32(bond.length)).astype(np.int32)
+    return (row * 61 + column * 127) % 997, _joint_distance(v, bond.height), _joint_distance(u, bond.length)
 
 
 def _brick_colours(rng: Rng) -> Field:
@@ -201,7 +232,12 @@ def _brick_colours(rng: Rng) -> Field:
     if rng.random() < 0.3:  # sand-lime bricks, stone, painted walls
         hue, saturation, value = rng.uniform(0.05, 0.6), rng.uniform(0.02, 0.16), rng.uniform(0.45, 0.85)
     base = np.array(colorsys.hsv_to_rgb(hue, saturation, value))
-    shade = np.exp(rng.uniform(0.03, 0.2) * rng.normal(0, 1, (997, 1)))
+    return _varied(rng, base, rng.uniform(0.03, 0.2))
+
+
+def _varied(rng: Rng, base: npt.NDArray[np.floating], spread: float) -> Field:
+    """Return the colours of 997 bricks or stones around one, float32 (997, 3)."""
+    shade = np.exp(spread * rng.normal(0, 1, (997, 1)))
     warmth = rng.uniform(0.01, 0.05) * rng.normal(0, 1, (997, 1)) * np.array([1.0, 0.0, -1.0])
     return np.asarray(base * shade * (1 + warmth), np.float32)
 
