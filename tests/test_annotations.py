@@ -48,7 +48,7 @@ def runs_of(mask, order):
 
 
 def test_labels_called_crack_are_crack_unless_they_say_no(tmp_path):
-    labels = ["Crack", "crack_longitudinal", "non-crack", "no crack", "Uncracked", "crack-free", "spalling"]
+    labels = ["Crack", "crack_longitudinal", "non-crack", "wall_no_crack", "Uncracked", "crack-free", "spalling"]
     assert choose_labels(labels, (), tmp_path) == {"Crack", "crack_longitudinal"}
     assert choose_labels(["fissure"], (), tmp_path) == {"fissure"}
     assert choose_labels([], (), tmp_path) == set()
@@ -102,6 +102,14 @@ def test_coco_outlines(tmp_path, segmentation, expected):
     result = run("coco", tmp_path / "raw", tmp_path / "out")
     assert np.array_equal(masks(result)["a.jpg"], expected)
     assert (tmp_path / "out/images/a.jpg").read_bytes() == (tmp_path / "raw/images/a.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("ring", [[], [4, 10, 40, 10], [4, 10.1, 40, 10.1, 40, 10.4, 4, 10.4]])
+def test_an_outline_without_a_pixel_is_told(tmp_path, ring):
+    put(tmp_path / "raw" / "a.jpg", picture(1, HEIGHT, WIDTH))
+    put(tmp_path / "raw" / "a.json", coco([{"segmentation": [ring]}]))
+    result = run("coco", tmp_path / "raw", tmp_path / "out")
+    assert named(result, "whose crack annotations cover no pixel are taken for free of crack: a.jpg")
 
 
 def test_coco_categories_and_photos_without_annotation(tmp_path):

@@ -66,7 +66,7 @@ def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
 def _item(index: int, seed: int, shape_hw: tuple[int, int], photo: Path | None, on: str) -> RawItem:
     name = f"synthetic_{index:05d}"
     # One source each: pictures of one source would be made one after the other by one thread.
-    source = f"seed {seed}, picture {index}, {shape_hw[1]} x {shape_hw[0]} px{f', on {on}' if on else ''}"
+    source = f"{f'{on}, ' if on else ''}seed {seed}, picture {index}, {shape_hw[1]} x {shape_hw[0]} px"
     read = partial(_read, name, index, seed, shape_hw, photo)
     return RawItem(name=name, group=on or name, source=source, read=read, shape_hw=shape_hw)
 
