@@ -98,13 +98,13 @@ def matrix(
         UsageError: There is no pooled score of that name.
     """
     check_pooled(score)
-    cells = tuple(tuple(report and cell_of(report, score) for report in row) for row in reports)
+    cells = tuple(tuple(cell_of(report, score) for report in row) for row in reports)
     return Matrix(score=score, rows=tuple(rows), columns=tuple(columns), cells=cells)
 
 
-def cell_of(report: Report, score: str) -> Cell | None:
-    """Return a pooled score of a report with its interval; None where its images do not give it."""
-    summary = report.scores.get(score)
+def cell_of(report: Report | None, score: str) -> Cell | None:
+    """Return a pooled score of a report with its interval; None where there is none, or its images do not give it."""
+    summary = None if report is None else report.scores.get(score)
     return None if summary is None or summary.pooled is None else Cell(summary.pooled, summary.pooled_ci95)
 
 
