@@ -183,7 +183,7 @@ def test_coco_boxes_are_no_masks(tmp_path):
     put(tmp_path / "raw" / "x.json", coco([{"segmentation": []}], names=("a.jpg", "b.jpg")))
     result = run("coco", tmp_path / "raw", tmp_path / "out")
     assert set(rows(result)) == {"b.jpg"}
-    assert named(result, "crack is only a box or a point are skipped: that is no outline: a.jpg")
+    assert named(result, "crack is only a box, a point or a tag are skipped: no outline: a.jpg")
 
 
 def test_coco_files_that_are_none(tmp_path):
@@ -519,6 +519,24 @@ def put_supervisely(raw, objects, name="a.jpg", dataset="ds"):
 
 def crack_object(kind, title="crack", **more):
     return {"classTitle": title, "geometryType": kind, **more}
+
+
+@pytest.mark.parametrize("layout", ["labelme", "cvat", "supervisely"])
+@pytest.mark.parametrize(("tag", "kept"), [("crack", False), ("no crack", True), ("blurred", True)])
+def test_a_photo_that_only_a_tag_calls_cracked_is_skipped(tmp_path, layout, tag, kept):
+    raw = tmp_path / "raw"
+    put_supervisely(raw, [])
+    put_supervisely(raw, [], name="b.jpg")
+    contents = {
+        "labelme": ("ds/img/a.json", labelme([], flags={tag: True})),
+        "cvat": ("a.xml", cvat(f'<tag label="{tag}"/>')),
+        "supervisely": ("ds/ann/a.jpg.json", json.dumps(json.loads(supervisely([])) | {"tags": [{"name": tag}]})),
+    }
+    put(raw / "ds" / "img" / "b.json", labelme([], image="b.jpg"))
+    put(raw / "b.xml", cvat("", name="b.jpg"))
+    put(raw / contents[layout][0], contents[layout][1])
+    result = run(layout, raw, tmp_path / "out")
+    assert (set(rows(result)), bool(named(result, "a tag are skipped"))) == ({*(["a.jpg"] * kept), "b.jpg"}, not kept)
 
 
 @pytest.mark.parametrize("kind", ["palette", "alpha", "grey"])

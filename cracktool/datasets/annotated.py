@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -61,6 +61,7 @@ class AnnotatedPhoto:
         shapes: The annotations; none for a photo without crack.
         split: The published split.
         shape_hw: The height and width that the annotations are for, where the export says.
+        tags: Labels of the whole photo.
     """
 
     photo: Path | bytes
@@ -69,6 +70,7 @@ class AnnotatedPhoto:
     shapes: Sequence[Shape]
     split: Split | None = None
     shape_hw: tuple[int, int] | None = None
+    tags: Collection[str] = ()
 
 
 class PhotoFinder:
@@ -173,13 +175,17 @@ def choose_labels(present: Iterable[str], wanted: Sequence[str], source: Path) -
         if label not in labels:
             advice = did_you_mean(label, labels) or f"its labels are: {shown}"
             raise UsageError(f"no label {label!r} in {source}", remedy=advice)
-    cracks = [label for label in labels if "crack" in label.lower() and not says_no_crack(label)]
+    cracks = [label for label in labels if _says_crack(label)]
     chosen = list(wanted) or cracks or labels
     if not wanted and not cracks and len(labels) > 1:
         raise UsageError(
             f"several labels in {source}, none of them called crack: {shown}", remedy="choose with --label"
         )
     return frozenset(chosen)
+
+
+def _says_crack(label: str) -> bool:
+    return "crack" in label.lower() and not says_no_crack(label)
 
 
 def annotated_dataset(
@@ -209,8 +215,11 @@ def annotated_dataset(
     items = []
     for photo in photos:
         shapes = [shape for shape in photo.shapes if shape.label in cracks]
-        if any(shape.draw is None for shape in shapes):
-            notes.add("photos in which crack is only a box or a point are skipped: that is no outline", photo.name)
+        tagged = any(tag in cracks or _says_crack(tag) for tag in photo.tags)
+        if any(shape.draw is None for shape in shapes) or (tagged and not shapes):
+            notes.add(
+                "photos in which crack is only a box, a point or a tag are skipped: that is no outline", photo.name
+            )
             continue
         if options.line_width is None and any(shape.is_line for shape in shapes):
             notes.add("lines are drawn 1 px wide; --line-width sets how wide", photo.name)
