@@ -183,7 +183,7 @@ def test_coco_boxes_are_no_masks(tmp_path):
     put(tmp_path / "raw" / "x.json", coco([{"segmentation": []}], names=("a.jpg", "b.jpg")))
     result = run("coco", tmp_path / "raw", tmp_path / "out")
     assert set(rows(result)) == {"b.jpg"}
-    assert named(result, "crack is only a box, a point or a tag are skipped: no outline: a.jpg")
+    assert named(result, "crack is only a box, a point or a tag are skipped: that is no outline: a.jpg")
 
 
 def test_coco_files_that_are_none(tmp_path):
