@@ -31,7 +31,8 @@ class Entry:
         mask: Path of the mask likewise; empty where only a label is known.
         split: train, val or test.
         group: Images of one group (crops of one photo) are never separated by a split.
-        source: The raw file that the image came from, for tracing; its first folder is the image's origin.
+        source: The raw file that the image came from, for tracing, behind the collection that it is part of, where that
+            is known; the first folder is the image's origin.
         height: Image height in px.
         width: Image width in px.
         crack_fraction: Share of crack pixels, 0 to 1; -1 where there is no mask.

@@ -48,7 +48,7 @@ def runs_of(mask, order):
 
 
 def test_labels_called_crack_are_crack_unless_they_say_no(tmp_path):
-    labels = ["Crack", "crack_longitudinal", "non-crack", "no crack", "Uncracked", "crack-free", "spalling"]
+    labels = ["Crack", "crack_longitudinal", "non-crack", "wall_no_crack", "Uncracked", "crack-free", "spalling"]
     assert choose_labels(labels, (), tmp_path) == {"Crack", "crack_longitudinal"}
     assert choose_labels(["fissure"], (), tmp_path) == {"fissure"}
     assert choose_labels([], (), tmp_path) == set()
@@ -102,6 +102,14 @@ def test_coco_outlines(tmp_path, segmentation, expected):
     result = run("coco", tmp_path / "raw", tmp_path / "out")
     assert np.array_equal(masks(result)["a.jpg"], expected)
     assert (tmp_path / "out/images/a.jpg").read_bytes() == (tmp_path / "raw/images/a.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("ring", [[], [4, 10, 40, 10], [4, 10.1, 40, 10.1, 40, 10.4, 4, 10.4]])
+def test_an_outline_without_a_pixel_is_told(tmp_path, ring):
+    put(tmp_path / "raw" / "a.jpg", picture(1, HEIGHT, WIDTH))
+    put(tmp_path / "raw" / "a.json", coco([{"segmentation": [ring]}]))
+    result = run("coco", tmp_path / "raw", tmp_path / "out")
+    assert named(result, "whose crack annotations cover no pixel are taken for free of crack: a.jpg")
 
 
 def test_coco_categories_and_photos_without_annotation(tmp_path):
@@ -175,7 +183,7 @@ def test_coco_boxes_are_no_masks(tmp_path):
     put(tmp_path / "raw" / "x.json", coco([{"segmentation": []}], names=("a.jpg", "b.jpg")))
     result = run("coco", tmp_path / "raw", tmp_path / "out")
     assert set(rows(result)) == {"b.jpg"}
-    assert named(result, "crack is only a box or a point are skipped: that is no outline: a.jpg")
+    assert named(result, "crack is only a box, a point or a tag are skipped: that is no outline: a.jpg")
 
 
 def test_coco_files_that_are_none(tmp_path):
@@ -511,6 +519,24 @@ def put_supervisely(raw, objects, name="a.jpg", dataset="ds"):
 
 def crack_object(kind, title="crack", **more):
     return {"classTitle": title, "geometryType": kind, **more}
+
+
+@pytest.mark.parametrize("layout", ["labelme", "cvat", "supervisely"])
+@pytest.mark.parametrize(("tag", "kept"), [("crack", False), ("no crack", True), ("blurred", True)])
+def test_a_photo_that_only_a_tag_calls_cracked_is_skipped(tmp_path, layout, tag, kept):
+    raw = tmp_path / "raw"
+    put_supervisely(raw, [])
+    put_supervisely(raw, [], name="b.jpg")
+    contents = {
+        "labelme": ("ds/img/a.json", labelme([], flags={tag: True})),
+        "cvat": ("a.xml", cvat(f'<tag label="{tag}"/>')),
+        "supervisely": ("ds/ann/a.jpg.json", json.dumps(json.loads(supervisely([])) | {"tags": [{"name": tag}]})),
+    }
+    put(raw / "ds" / "img" / "b.json", labelme([], image="b.jpg"))
+    put(raw / "b.xml", cvat("", name="b.jpg"))
+    put(raw / contents[layout][0], contents[layout][1])
+    result = run(layout, raw, tmp_path / "out")
+    assert (set(rows(result)), bool(named(result, "a tag are skipped"))) == ({*(["a.jpg"] * kept), "b.jpg"}, not kept)
 
 
 @pytest.mark.parametrize("kind", ["palette", "alpha", "grey"])

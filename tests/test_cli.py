@@ -377,9 +377,23 @@ def test_what_is_wrong_with_one_set_leaves_the_others(crack, two_sets, tmp_path)
         path.unlink()
     code, printed, err = crack("eval", one, two, "--masks", half, "-q")
     assert code == 1
-    assert printed.splitlines()[1].split("\t")[1:] == ["-", "0.500 [0.500, 0.500]", "-"]
+    head, row = (line.split("\t") for line in printed.splitlines())
+    assert (head[1:], row[1:]) == (["one test", "two test", "mean"], ["-", "0.500 [0.500, 0.500]", "-"])
     assert "no mask in this folder" in err
     assert "0.png" in err
+
+
+def test_predictions_are_compared_on_the_images_that_both_have(crack, two_sets):
+    one, _, half = two_sets
+    given = ("--masks", half / "one", "--masks", half / "two", "-q")
+    (half / "two" / "0.png").unlink()
+    code, printed, err = crack("eval", one, *given, "--json")
+    told = json.loads(printed)["differences"][str(half / "two")]
+    assert (code, told[0]["images"], "are those of the 3 images that both have" in err) == (1, 3, True)
+    for name in ("1.png", "2.png", "3.png"):
+        (half / "one" / name).unlink()
+    code, printed, err = crack("eval", one, *given)
+    assert (code, len(printed.splitlines()), "no image that both have" in err) == (1, 3, True)
 
 
 def test_published_evaluators_are_followed(crack, two_sets):

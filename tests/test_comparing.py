@@ -131,9 +131,9 @@ def test_only_photos_that_both_have_are_compared(data):
 
 def test_a_matrix_has_a_row_for_each_prediction(data, tmp_path):
     first, second = report_of(data, *[30] * 12), report_of(data, *[15] * 12)
-    whole = matrix([[first, first], [second, None]], "iou", ["a|b", "c_d"])
+    whole = matrix([[first, first], [second, None]], "iou", ["a|b", "c_d"], ["one test", "two test"])
     head, *rows = matrix_table(whole)
-    assert head == ("iou", f"{data.folder.name} test", f"{data.folder.name} test", "mean")
+    assert head == ("iou", "one test", "two test", "mean")
     assert rows == [
         ("a|b", "1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]", "1.000"),
         ("c_d", "0.500 [0.500, 0.500]", "-", "-"),
@@ -146,9 +146,9 @@ def test_a_matrix_has_a_row_for_each_prediction(data, tmp_path):
     ]
     assert "c\\_d & 0.500 [0.500, 0.500] & - & - \\\\" in latex
     with pytest.raises(UsageError, match="did you mean"):
-        matrix([[first]], "iuo", ["a"])
+        matrix([[first]], "iuo", ["a"], ["b"])
     with pytest.raises(UsageError, match="pooled are"):
-        matrix([[first]], "hd95", ["a"])
+        matrix([[first]], "hd95", ["a"], ["b"])
 
 
 def test_differences_are_told_as_a_table(data):

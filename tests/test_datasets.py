@@ -475,8 +475,11 @@ def test_folder_reads_jpeg_masks_without_their_noise(tmp_path):
     (tmp_path / "raw" / "masks").mkdir()
     PillowImage.fromarray(mask).save(tmp_path / "raw" / "masks" / "a.jpg", quality=60)
     assert np.count_nonzero(read_mask(tmp_path / "raw" / "masks" / "a.jpg", threshold=1)) > 250
-    prepare("folder", tmp_path / "raw", tmp_path / "out", options=ALL_TRAIN)
+    put(tmp_path / "raw" / "images" / "dim.jpg", picture(2, 64, 64))
+    PillowImage.fromarray(mask // 255).save(tmp_path / "raw" / "masks" / "dim.jpg", quality=95)
+    result = prepare("folder", tmp_path / "raw", tmp_path / "out", options=ALL_TRAIN)
     assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "a.png"), mask[..., 0] > 0)
+    assert result.warnings == ("masks all below the threshold 128: nothing in them is bright; lower it?: dim.jpg",)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_ael_skips_photos_without_truth(tmp_path):
     assert result.counts == {"train": 0, "val": 0, "test": 3}
     assert all(np.array_equal(mask, line() > 0) for mask in masks(result).values())
     assert named(result, "images without a mask are skipped: ESAR/Im_ESAR_07.jpg")
+    assert {entry.origin for entry in rows(result).values()} == {"AIGLE_RN", "ESAR", "LCMS"}
 
 
 def test_alexdonchuk_leaves_out_what_was_never_labelled(tmp_path):
@@ -205,6 +206,7 @@ def test_khanhha_keeps_its_split_and_its_double_extensions(tmp_path):
     table = rows(result)
     assert table["noncrack_noncrack_concrete_wall_9_27.jpg"].label == "uncracked"
     assert table["CRACK500_20160222_080850_1281_721.jpg"].group == "CRACK500_20160222_080850"
+    assert {entry.origin for entry in table.values()} == {"noncrack", "CFD", "CRACK500", "DeepCrack"}
     assert named(result, "1 of train whose photos val or test shows too are left out"), "forest_001 is CFD_001"
     assert "forest_001.jpg" not in table
     leaky = prepare("khanhha", raw, tmp_path / "leaky", options=PrepareOptions(keep_leaks=True))
@@ -266,6 +268,8 @@ def test_omnicrack_and_crackrefinenet_keep_the_splits_below_images(tmp_path):
         result = prepare(layout, raw, tmp_path / f"{layout}_out")
         assert result.counts == {"train": 1, "val": 1, "test": 1}
         assert all(np.array_equal(mask, line() > 0) for mask in masks(result).values())
+        of_collection = layout == "omnicrack30k"
+        assert {entry.origin for entry in rows(result).values()} == {"CFD" if of_collection else "images"}
 
 
 def test_folders_may_lie_one_deeper_or_twice_in_each_other(tmp_path):

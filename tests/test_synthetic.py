@@ -449,6 +449,7 @@ def test_prepare_draws_on_each_background_and_keeps_it_in_one_split(tmp_path):
     splits = {entry.group: {other.split for other in entries if other.group == entry.group} for entry in entries}
     assert sorted(splits) == [f"yard/{number}.png" for number in range(5)]
     assert all(len(names) == 1 for names in splits.values())
+    assert {entry.origin for entry in entries} == {"yard"}
     again = prepare("synthetic", None, tmp_path / "again", options=options, jobs=1)
     for entry in read_manifest(again.manifest).entries:
         assert np.array_equal(read_image(tmp_path / "out" / entry.image), read_image(tmp_path / "again" / entry.image))

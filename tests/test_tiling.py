@@ -243,6 +243,15 @@ def test_other_tiles_do_not_mix_with_what_is_there(raw, tmp_path, first, then, m
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
 
 
+def test_a_run_that_does_not_fit_what_is_there_writes_nothing(raw, tmp_path):
+    options = {"tile": 32, "min_crack_px": 9, "keep_empty": 0.5}
+    prepare("folder", raw, tmp_path / "out", options=PrepareOptions(**options))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    with pytest.raises(OutputError, match="leaves it out"):
+        prepare("folder", raw, tmp_path / "out", options=PrepareOptions(**options, seed=1), jobs=1)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -31,7 +31,7 @@ from cracktool.cli.screen import finish, leaving_at_once, print_data, print_tabl
 from cracktool.errors import CrackError, InputError, UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from cracktool.evaluation import Origin, Prediction, Report, Spoilt
+    from cracktool.evaluation import Difference, Origin, Prediction, Report, Spoilt
     from cracktool.evaluation.restoration import Scorer
     from cracktool.inference import Predictor
     from cracktool.manifest import Manifest
@@ -232,7 +232,7 @@ def _show_matrix(
     figures: int,
     shown: Format,
 ) -> None:
-    from cracktool.evaluation import compare, matrix
+    from cracktool.evaluation import matrix
     from cracktool.manifest import short_names
     from cracktool.report import difference_table, matrix_table, write_report, write_table
 
@@ -257,15 +257,12 @@ def _show_matrix(
     done = [report for row in reports for report in row if report is not None]
     if not done:
         finish(failures)
-    whole = matrix(reports, score, [source.name for source in sources])
+    columns = [f"{folders[manifest.folder]} {done[0].split}" for manifest in manifests]
+    whole = matrix(reports, score, [source.name for source in sources], columns)
     tables = {"matrix": matrix_table(whole)}
-    differences = {}
-    if len(manifests) == 1 and reports[0][0] is not None:
-        for number, (other,) in enumerate(reports[1:], 2):
-            if other is not None:
-                differences[number] = compare(reports[0][0], other)
-                names = sources[0].name, sources[number - 1].name
-                tables[f"difference-{number}"] = difference_table(differences[number], *names)
+    differences = _differences([row[0] for row in reports], sources, failures) if len(manifests) == 1 else {}
+    for number, some in differences.items():
+        tables[f"difference-{number}"] = difference_table(some, sources[0].name, sources[number - 1].name)
     if out is not None:
         for name, table in tables.items():
             write_table(table, out / name)
@@ -276,6 +273,29 @@ def _show_matrix(
     else:
         _print_tables(list(tables.values()), shown)
     finish(failures)
+
+
+def _differences(
+    reports: Sequence[Report | None], sources: Sequence[_Source], failures: list[CrackError]
+) -> dict[int, list[Difference]]:
+    """Compare each report with the first; return the differences by number, from 2 on."""
+    from cracktool.evaluation import compare
+
+    first, *others = reports
+    found = {}
+    for number, other in enumerate(others, 2):
+        if first is None or other is None:
+            continue
+        try:
+            found[number] = compare(first, other)
+        except InputError as error:
+            failures.append(error)
+            continue
+        both = found[number][0].images
+        if both < max(len(first.rows), len(other.rows)):
+            names = f"{sources[number - 1].name} from {sources[0].name}"
+            warn([f"the differences of {names} are those of the {both} images that both have"])
+    return found
 
 
 def _show_all_spoilt(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from cracktool.datasets.pairing import list_pictures, photo_id, split_of_folder, strip_extensions
+from cracktool.datasets.pairing import list_pictures, photo_id, says_no_crack, split_of_folder, strip_extensions
 from cracktool.datasets.raw import Notes, PrepareOptions, RawDataset, RawItem
 from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
 from cracktool.images import Image, Mask, read_image
 from cracktool.manifest import Split
 
 ANNOTATION_OPTIONS = frozenset({"label", "line_width"})  # what a layout over shapes understands
-_NO_CRACK = re.compile(r"\b(?:non?|not|un|without)[\W_]*crack|crack[\W_]*(?:free|less)", re.IGNORECASE)
 
 BAD_RECORD = (
     KeyError,
@@ -62,6 +61,7 @@ class AnnotatedPhoto:
         shapes: The annotations; none for a photo without crack.
         split: The published split.
         shape_hw: The height and width that the annotations are for, where the export says.
+        tags: Labels of the whole photo.
     """
 
     photo: Path | bytes
@@ -70,6 +70,7 @@ class AnnotatedPhoto:
     shapes: Sequence[Shape]
     split: Split | None = None
     shape_hw: tuple[int, int] | None = None
+    tags: Collection[str] = ()
 
 
 class PhotoFinder:
@@ -174,13 +175,17 @@ def choose_labels(present: Iterable[str], wanted: Sequence[str], source: Path) -
         if label not in labels:
             advice = did_you_mean(label, labels) or f"its labels are: {shown}"
             raise UsageError(f"no label {label!r} in {source}", remedy=advice)
-    cracks = [label for label in labels if "crack" in label.lower() and not _NO_CRACK.search(label)]
+    cracks = [label for label in labels if _says_crack(label)]
     chosen = list(wanted) or cracks or labels
     if not wanted and not cracks and len(labels) > 1:
         raise UsageError(
             f"several labels in {source}, none of them called crack: {shown}", remedy="choose with --label"
         )
     return frozenset(chosen)
+
+
+def _says_crack(label: str) -> bool:
+    return "crack" in label.lower() and not says_no_crack(label)
 
 
 def annotated_dataset(
@@ -210,29 +215,32 @@ def annotated_dataset(
     items = []
     for photo in photos:
         shapes = [shape for shape in photo.shapes if shape.label in cracks]
-        if any(shape.draw is None for shape in shapes):
-            notes.add("photos in which crack is only a box or a point are skipped: that is no outline", photo.name)
+        tagged = any(tag in cracks or _says_crack(tag) for tag in photo.tags)
+        if any(shape.draw is None for shape in shapes) or (tagged and not shapes):
+            notes.add(
+                "photos in which crack is only a box, a point or a tag are skipped: that is no outline", photo.name
+            )
             continue
         if options.line_width is None and any(shape.is_line for shape in shapes):
             notes.add("lines are drawn 1 px wide; --line-width sets how wide", photo.name)
-        items.append(_item(source, photo, shapes))
+        items.append(_item(source, photo, shapes, notes))
     return RawDataset(items=items, notes=notes, failures=tuple(failures))
 
 
-def _item(source: Path, photo: AnnotatedPhoto, shapes: Sequence[Shape]) -> RawItem:
+def _item(source: Path, photo: AnnotatedPhoto, shapes: Sequence[Shape], notes: Notes) -> RawItem:
     name = strip_extensions(PurePosixPath(photo.name.replace("\\", "/")).name)
     file = photo.photo if isinstance(photo.photo, Path) else None
     return RawItem(
         name=name,
         group=photo_id(name),
         source=(file or photo.source).relative_to(source).as_posix(),
-        read=partial(_read, photo, shapes),
+        read=partial(_read, photo, shapes, notes),
         split=photo.split or (split_of_path(file.relative_to(source).parent) if file else None),
         file=file,
     )
 
 
-def _read(photo: AnnotatedPhoto, shapes: Sequence[Shape]) -> tuple[Image, Mask]:
+def _read(photo: AnnotatedPhoto, shapes: Sequence[Shape], notes: Notes) -> tuple[Image, Mask]:
     image = read_image(photo.photo)
     shape = image.shape[:2]
     if photo.shape_hw not in (None, shape):
@@ -249,6 +257,8 @@ def _read(photo: AnnotatedPhoto, shapes: Sequence[Shape]) -> tuple[Image, Mask]:
                 each.draw(mask)
     except BAD_RECORD as error:
         raise InputError(f"an annotation of {photo.name} cannot be drawn: {error}", path=photo.source) from error
+    if shapes and not mask.any():
+        notes.add("photos whose crack annotations cover no pixel are taken for free of crack", photo.name)
     return image, mask
 
 

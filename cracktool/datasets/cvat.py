@@ -25,8 +25,6 @@ from cracktool.datasets.voc import has_class_masks, read_voc
 from cracktool.errors import InputError, UsageError
 from cracktool.images import Mask
 
-_SHAPES = ("polygon", "polyline", "mask", "ellipse", "box", "points")
-
 
 def read_cvat(source: Path, options: PrepareOptions) -> RawDataset:
     """List the photos of a CVAT export, of its XML or of its class masks.
@@ -74,9 +72,10 @@ def _photos(
             photo=photo,
             name=photo.name,
             source=path,
-            shapes=[_shape(shape, line_width) for shape in image if shape.tag in _SHAPES],
+            shapes=[_shape(shape, line_width) for shape in image if shape.tag != "tag"],
             split=split_of_folder(image.attrib.get("subset", "")),
             shape_hw=(int(image.attrib["height"]), int(image.attrib["width"])),
+            tags=[tag.attrib["label"] for tag in image.iterfind("tag")],
         )
 
 

@@ -77,6 +77,7 @@ def _photo(
             source=path,
             shapes=[_shape(shape, line_width) for shape in content["shapes"]],
             shape_hw=(height, width) if height and width else None,
+            tags=[name for name, is_set in (content.get("flags") or {}).items() if is_set],
         )
     ]
 

@@ -61,6 +61,7 @@ class PairedFolders:
         inverted: The crack is dark: values below `threshold` are crack.
         mask_name: Turns the name of an image, without extension, into that of its mask; None where both are equal.
         photo: Turns the name of an image into that of the photo it was cut from.
+        merged: The name of an image begins with that of the set it was taken from, as in ``CFD_001``.
         split_of: Tells the published split from the name of an image.
         lists: The published splits are lists of names: train.txt and so on.
         crack_free: Images whose name this pattern matches have no crack and need no mask; empty for none.
@@ -74,6 +75,7 @@ class PairedFolders:
     inverted: bool = False
     mask_name: Callable[[str], str] | None = None
     photo: Callable[[str], str] = photo_id
+    merged: bool = False
     split_of: Callable[[str], Split | None] | None = None
     lists: bool = False
     crack_free: str = ""
@@ -106,6 +108,7 @@ class PairedFolders:
                     partial(self._read, image, mask, area, options, notes),
                     split=part.split or listed.get(name) or (self.split_of(name) if self.split_of else None),
                     photo=self.photo,
+                    collection=name.split("_")[0] if self.merged and "_" in name else "",
                     as_it_is=area is None,
                 )
                 items.append(require_crack(item, self.min_crack_px) if self.min_crack_px else item)

@@ -25,6 +25,10 @@ _STAMP = re.compile(r".*?\d{8}_\d{6}(?=_|-|$)")
 _TAIL = re.compile(r"^(.*?)((?:_\d+)+)$")
 _AUGMENTED = re.compile(r"_(?:jpe?g|png)\.rf\.[0-9A-Za-z]+$")  # Roboflow exports several versions of one photo
 _FIRST_PATH = re.compile(r"^(.*?\.\w{3,4})\s.*$")  # names may have spaces
+_NO_CRACK = re.compile(
+    r"(?<![a-z])(?:non?|not|un|without|free[\W_]*of|like|false)[\W_]*(?:an?[\W_]+)?crack|crack[\W_]*(?:free|less|like)",
+    re.IGNORECASE,
+)
 _SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -40,6 +44,16 @@ def split_of_folder(name: str) -> Split | None:
         'val'
     """
     return _SPLITS.get(name.lower())
+
+
+def says_no_crack(name: str) -> bool:
+    """Return whether a label's or folder's name with "crack" in it says that there is none, or only the like of one.
+
+    Example:
+        >>> [says_no_crack(name) for name in ("non-crack", "wall_without_cracks", "crack_free", "hairline crack")]
+        [True, True, True, False]
+    """
+    return bool(_NO_CRACK.search(name))
 
 
 def subfolder(root: Path, names: Iterable[str]) -> Path | None:
@@ -189,6 +203,7 @@ def image_item(
     *,
     split: Split | None = None,
     photo: Callable[[str], str] | None = None,
+    collection: str = "",
     as_it_is: bool = True,
 ) -> RawItem:
     """Return the item of one image file; folders on its way are part of its name, one of a split is that.
@@ -199,16 +214,19 @@ def image_item(
         read: Returns the image and its mask.
         split: The published split; None takes it from the first folder below the image's root.
         photo: Turns the image's name into that of the photo it was cut from; None for `photo_id`.
+        collection: What it is part of; empty for the first folder below its root that names no split.
         as_it_is: The file holds exactly the image that `read` returns.
     """
     folders = PurePosixPath(image.inside).parts[:-1]
     inner = split_of_folder(folders[0]) if folders and split is None else None  # images/train/NAME.jpg
     folders = folders[1:] if inner else folders
     stem = strip_extensions(image.path.name)
+    place = image.path.relative_to(source)
+    collection = collection or "".join(folders[:1])
     return RawItem(
         name="_".join((*folders, stem)),
         group="/".join((*folders, (photo or photo_id)(stem))),
-        source=image.path.relative_to(source).as_posix(),
+        source=(place if collection in ("", place.parts[0]) else collection / place).as_posix(),
         read=read,
         split=split or inner,
         file=image.path if as_it_is else None,
@@ -256,15 +274,14 @@ def read_binary(path: Path, notes: Notes, *, threshold: int = 128, inverted: boo
     """
     grey = read_grey(path)
     bright = grey >= threshold
-    if threshold == 1 or path.suffix.lower() in {".jpg", ".jpeg"}:  # every value is crack; a JPEG's noise is none
-        return ~bright if inverted else bright
+    noisy = path.suffix.lower() in {".jpg", ".jpeg"}
     if grey.any() and not bright.any():
-        if grey.max() > 1:
+        if noisy or grey.max() > 1:
             notes.add(f"masks all below the threshold {threshold}: nothing in them is bright; lower it?", path.name)
         else:
             notes.add("masks of 0 and 1 are read as such, not as 0 and 255", path.name)
             bright = grey > 0
-    elif _is_soft(grey):
+    elif threshold > 1 and not noisy and _is_soft(grey):  # from 1 on every value is crack; a JPEG's greys are noise
         notes.add(f"soft masks, with greys between background and crack, are cut at {threshold}", path.name)
     return ~bright if inverted else bright
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from cracktool.datasets import LAYOUTS
@@ -117,11 +117,13 @@ def prepare(
     raw = _read_raw(known, folder, options)
     _refuse_own_photos(raw.items, folder, out)
     tasks = _tasks(tiled(tell_photos_apart(raw.items), options, raw.notes), options)
-    _refuse_foreign(out, {task.name for group in tasks for task in group}, degraded=options.degrade)
+    places = {task.name: place for place, task in enumerate(chain.from_iterable(tasks))}
+    there = _names_there(out, places.keys(), degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)
-    results = _run(tasks, None if dry_run else out, thread_count(jobs), progress)
+    results = _run(_stages(tasks, there), None if dry_run else out, thread_count(jobs), progress)
     done = _collect(results, failures, raw.notes, _bright_remedy(known, options))
+    done.sort(key=lambda result: places[result.task.name])
     kept = [result for result in done if result.kept]
     if not kept:
         why = f"the first problem: {failures[0]}" if failures else f"all {len(done)} hold too little crack"
@@ -209,8 +211,8 @@ def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]
     return [list(group) for _, group in groupby(named, key=lambda task: task.item.source)]
 
 
-def _refuse_foreign(out: Path, names: set[str], *, degraded: bool) -> None:
-    """Raise OutputError where the output folder holds pictures or a table of another data set."""
+def _names_there(out: Path, names: Set[str], *, degraded: bool) -> set[str]:
+    """Return those of `names` that are stored; OutputError where pictures or a table of another data set are there."""
     if out.exists() and not out.is_dir():
         raise OutputError("is a file, expected a folder", path=out)
     parts = ("images", "masks", "kernels")
@@ -227,6 +229,7 @@ def _refuse_foreign(out: Path, names: set[str], *, degraded: bool) -> None:
             path=out,
             remedy="choose another output folder; nothing was changed",
         )
+    return {path.stem for path in present}
 
 
 def _own_table(table: Path) -> tuple[Entry, ...]:
@@ -236,16 +239,25 @@ def _own_table(table: Path) -> tuple[Entry, ...]:
         raise OutputError(f"is no table of this program: {error.reason}", path=table) from error
 
 
+def _stages(tasks: Sequence[Sequence[Task]], there: Set[str]) -> list[list[list[Task]]]:
+    """Return the tasks whose images are stored, and the others: what does not fit is met before anything is written."""
+    return [
+        [part for group in tasks if (part := [task for task in group if (task.name in there) is stored])]
+        for stored in (True, False)
+    ]
+
+
 def _run(
-    tasks: Sequence[Sequence[Task]], out: Path | None, threads: int, progress: Progress | None
+    stages: Sequence[Sequence[Sequence[Task]]], out: Path | None, threads: int, progress: Progress | None
 ) -> Iterator[Stored | InputError]:
-    """Yield the results in the order of the tasks; few are under way at a time, so memory stays bounded."""
-    total, done = sum(map(len, tasks)), 0
-    for results in in_order(partial(_store_group, out=out), tasks, threads=threads, waiting=2 * threads):
-        yield from results
-        done += len(results)
-        if progress:
-            progress(done, total)
+    """Yield the results of one stage after the other; few are under way at a time, so memory stays bounded."""
+    total, done = sum(len(group) for tasks in stages for group in tasks), 0
+    for tasks in stages:
+        for results in in_order(partial(_store_group, out=out), tasks, threads=threads, waiting=2 * threads):
+            yield from results
+            done += len(results)
+            if progress:
+                progress(done, total)
 
 
 def _store_group(group: Sequence[Task], out: Path | None) -> list[Stored | InputError]:

@@ -169,6 +169,7 @@ PUBLIC: Mapping[str, Layout] = {
             ],
             threshold=128,  # the masks are JPEGs: any value above 0 would count their noise as crack
             photo=merged_photo_id,
+            merged=True,
             crack_free="noncrack",
         ),
         title="khanhha's merged set: 12 sets in 11,298 pictures of 448x448",
@@ -191,6 +192,7 @@ PUBLIC: Mapping[str, Layout] = {
             ],
             threshold=64,  # anti-aliased: at 128 thin lines lose pixels
             photo=merged_photo_id,
+            merged=True,
             lists=True,
             crack_free="noncrack",
         ),
@@ -204,7 +206,7 @@ PUBLIC: Mapping[str, Layout] = {
         options=PAIR_OPTIONS,
     ),
     "omnicrack30k": Layout(
-        reader=PairedFolders(forms=[[Part(images=("images",), masks=("annotations",))]], inverted=True),
+        reader=PairedFolders(forms=[[Part(images=("images",), masks=("annotations",))]], inverted=True, merged=True),
         title="OmniCrack30k: more than 20 sets, about 30,000 pictures",
         where_to_get="https://github.com/ben-z-original/omnicrack30k, on request",
         tree="images/ and annotations/ of {training,validation,test}/SUBSET_NAME.png, cracks black",

@@ -102,7 +102,8 @@ class RawItem:
     Args:
         name: File name in the prepared set, without extension and folder. Equal names get their split in front.
         group: Images of one group (crops of one photo) are never separated by a split.
-        source: Where it comes from, relative to the raw folder. Neighbours of one source are read by one thread.
+        source: Where it comes from: its path below the raw folder, with its collection in front where it does not begin
+            with that. Neighbours of one source are read by one thread.
         read: Returns the picture; None where the data set leaves it out, for example because it shows too little crack.
             Raises InputError. Called from a worker thread.
         split: The published split; None where the data set has none.

@@ -10,13 +10,12 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from cracktool.datasets.pairing import list_pictures, read_image_only, strip_extensions
+from cracktool.datasets.pairing import list_pictures, read_image_only, says_no_crack, strip_extensions
 from cracktool.datasets.raw import Layout, Notes, PrepareOptions, RawDataset, RawItem
 from cracktool.errors import InputError
 from cracktool.manifest import Label
 
 _NUMBER = re.compile(r"[\s_.-]*\(?\d+\)?$")
-_UNCRACKED = re.compile(r"^(non|no|un|not|like|false)[\s_-]*(a[\s_-]*)?crack")
 _CRACKED = re.compile(r"crack|moss|nois|large[\s_-]*context")  # moss, noise, ...: what is around or over the crack
 _TREE = "folders pure_crack/ like_crack/ noncrack/ ... of photos; or photos named like_crack_01.jpg, ..."
 
@@ -52,7 +51,7 @@ def label_of(situation: str) -> Label:
         >>> [label_of(name) for name in ("crack_with_moss", "Like crack", "noncrack", "walls")]
         ['cracked', 'uncracked', 'uncracked', 'unknown']
     """
-    if _UNCRACKED.search(situation.lower()):
+    if says_no_crack(situation):
         return "uncracked"
     return "cracked" if _CRACKED.search(situation.lower()) else "unknown"
 

@@ -68,6 +68,7 @@ def _photo(path: Path, photo: Path, content: Mapping[str, Any], line_width: floa
         source=path,
         shapes=[_shape(each, line_width) for each in content["objects"]],
         shape_hw=(size["height"], size["width"]),
+        tags=[tag if isinstance(tag, str) else tag["name"] for tag in content.get("tags") or []],
     )
 
 

@@ -12,7 +12,6 @@ from cracktool.errors import InputError
 from cracktool.evaluation.results import Report
 from cracktool.evaluation.rows import Row
 from cracktool.evaluation.summaries import check_pooled
-from cracktool.manifest import short_names
 from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
 
 _SURE = 0.05
@@ -84,30 +83,27 @@ def compare(first: Report, second: Report) -> list[Difference]:
     return [_difference(score, totals, draws, swaps, resampling, len(both)) for score in scores_of(first.tolerances)]
 
 
-def matrix(reports: Sequence[Sequence[Report | None]], score: str, rows: Sequence[str]) -> Matrix:
+def matrix(
+    reports: Sequence[Sequence[Report | None]], score: str, rows: Sequence[str], columns: Sequence[str]
+) -> Matrix:
     """Set one pooled score of many reports in rows and columns.
 
     Args:
         reports: For each set of predictions its report on each data set, None where there is none.
         score: Name of a score with a pooled form.
         rows: Names of the sets of predictions.
+        columns: Names of the data sets.
 
     Raises:
         UsageError: There is no pooled score of that name.
     """
     check_pooled(score)
-    columns = [next((each for each in column if each is not None), None) for column in zip(*reports, strict=True)]
-    known = [each for each in columns if each is not None]
-    names = iter(short_names([each.manifest for each in known]))
-    return Matrix(
-        score=score,
-        rows=tuple(rows),
-        columns=tuple("-" if each is None else f"{next(names)} {each.split}" for each in columns),
-        cells=tuple(tuple(_cell(report, score) for report in row) for row in reports),
-    )
+    cells = tuple(tuple(cell_of(report, score) for report in row) for row in reports)
+    return Matrix(score=score, rows=tuple(rows), columns=tuple(columns), cells=cells)
 
 
-def _cell(report: Report | None, score: str) -> Cell | None:
+def cell_of(report: Report | None, score: str) -> Cell | None:
+    """Return a pooled score of a report with its interval; None where there is none, or its images do not give it."""
     summary = None if report is None else report.scores.get(score)
     return None if summary is None or summary.pooled is None else Cell(summary.pooled, summary.pooled_ci95)
 

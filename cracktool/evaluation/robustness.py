@@ -12,7 +12,7 @@ import numpy as np
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
 from cracktool.errors import InputError, UsageError
-from cracktool.evaluation.comparing import Cell, matrix
+from cracktool.evaluation.comparing import Cell, cell_of
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
 from cracktool.evaluation.rows import Failure
 from cracktool.evaluation.scoring import evaluate
@@ -73,7 +73,7 @@ def robustness(
             origin=model_origin(predictor, name),
             threshold=predictor.threshold,
         )
-        ((cell,),) = matrix([[report]], score, [name]).cells
+        cell = cell_of(report, score)
         if cell is None:
             raise InputError(f"{score} cannot be told of these photos", path=manifest.folder, remedy="--score iou can")
         yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures)

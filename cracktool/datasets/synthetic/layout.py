@@ -87,9 +87,10 @@ def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
 
 def _item(index: int, seed: int, shape_hw: tuple[int, int], wishes: Wishes, photo: Path | None, on: str) -> RawItem:
     name = f"synthetic_{index:05d}"
-    wished = "".join(f", {what} {wish}" for what in ("material", "pattern") if (wish := getattr(wishes, what)))
+    wished = (f"{what} {wish}" for what in ("material", "pattern") if (wish := getattr(wishes, what)))
+    parts = (on, f"seed {seed}", f"picture {index}", f"{shape_hw[1]} x {shape_hw[0]} px", *wished)
     # One source each: pictures of one source would be made one after the other by one thread.
-    source = f"seed {seed}, picture {index}, {shape_hw[1]} x {shape_hw[0]} px{wished}{f', on {on}' if on else ''}"
+    source = ", ".join(filter(None, parts))
     read = partial(_read, name, index, seed, shape_hw, wishes, photo)
     return RawItem(name=name, group=on or name, source=source, read=read, shape_hw=shape_hw)
 
