@@ -141,8 +141,10 @@ def test_geotiff_transform(geotiff):
     assert feet.mm_per_px(ONE) == pytest.approx([3.048], rel=1e-4)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "+proj=merc +lat_ts=30 +ellps=WGS84"])
-def test_units_of_mercator_are_shorter_on_the_ground(geotiff, crs):
+@pytest.mark.parametrize(
+    "crs", ["EPSG:3857", "EPSG:3395", "+proj=merc +lat_ts=30 +ellps=WGS84", "EPSG:4087", "EPSG:3413"]
+)
+def test_units_of_maps_not_made_for_measuring_have_other_lengths_on_the_ground(geotiff, crs):
     rasterio, warp = pytest.importorskip("rasterio"), pytest.importorskip("rasterio.warp")
     utm = rasterio.Affine(1.0, 0, 5e5, 0, -1.0, 5540000)  # true within 0.04 %
     corners = [utm @ corner for corner in ((0, 0), (40, 0), (0, 30))]
@@ -153,6 +155,23 @@ def test_units_of_mercator_are_shorter_on_the_ground(geotiff, crs):
     along_x, along_y = np.diff(scale.to_mm(np.array([[15.0, 20.0], [15.0, 21.0], [16.0, 21.0]])), axis=0)
     assert np.hypot(*along_x) == pytest.approx(1000, rel=5e-4)
     assert np.hypot(*along_y) == pytest.approx(1000, rel=5e-4)
+
+
+def test_where_the_axes_of_a_map_are_askew_there_is_no_scale(geotiff):
+    x, y = pytest.importorskip("rasterio.warp").transform("EPSG:4326", "+proj=sinu", [100], [50])
+    path = geotiff((0.002, 0, x[0], 0, -0.002, y[0]), "+proj=sinu")
+    with pytest.raises(InputError, match="askew on the ground"):
+        scale_from_geotiff(path)
+
+
+def test_maps_of_other_planets_have_no_scale(geotiff):
+    assert read_georeference(geotiff((0.002, 0, 0, 0, -0.002, 0), "+proj=eqc +R=3396190")).unit_mm is None
+
+
+@pytest.mark.parametrize(("unit", "mm"), [('"metre",1', 2), ('"foot",0.3048', 0.6096)])
+def test_coordinates_of_a_building_site_are_lengths(geotiff, unit, mm):
+    scale = scale_from_geotiff(geotiff((0.002, 0, 10, 0, -0.002, 20), f'LOCAL_CS["site",UNIT[{unit}]]'))
+    assert scale.mm_per_px(ONE) == pytest.approx([mm])
 
 
 def test_coordinate_systems_with_heights_are_known_by_their_plane(geotiff):
