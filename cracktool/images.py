@@ -299,7 +299,7 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
 
 def _refuse_more(pixels: int, most: int, name: str) -> None:
     if pixels > most:
-        reason = f"{pixels / 1e6:.0f} megapixels are more than the limit of {most / 1e6:.0f}"
+        reason = f"{pixels / 1e6:.6g} megapixels are more than the limit of {most / 1e6:.6g}"
         raise InputError(reason, path=name, remedy="raise it with --max-megapixels if the picture is no trap")
 
 

@@ -9,7 +9,7 @@ from measured import SHAPE, make_pair, photo_and_mask, record_of, save_photo
 from PIL import Image as PillowImage
 
 from cracktool.errors import CrackError, InputError, OutputError, UsageError
-from cracktool.images import write_mask
+from cracktool.images import read_image, write_mask
 from cracktool.inspection import (
     CRACKS,
     PHOTOS,
@@ -23,11 +23,14 @@ from cracktool.inspection import (
     inspect_photos,
     parse_length,
     parse_settings,
+    pixels,
+    preview,
     read_record,
     write_collected,
 )
 from cracktool.inspection.ledger import FILE_NAME, Ledger
 from cracktool.inspection.positions import read_position
+from cracktool.inspection.preview import photo_preview
 from cracktool.inspection.schema import columns
 from cracktool.measuring import read_severity
 
@@ -185,6 +188,19 @@ def test_each_page_is_measured_with_its_own_mask(tmp_path):
     assert (blind.page, seen.page) == (0, 1)
     assert blind.row["width_max_px"] is None
     assert seen.row["width_max_px"] is not None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_photo_that_was_let_in_is_measured_and_shown_whatever_its_size(tmp_path, monkeypatch, suffix):
+    pair = make_pair(tmp_path, suffix=suffix)
+    monkeypatch.setitem(read_image.__kwdefaults__, "max_pixels", 1000)
+    for module in (pixels, preview):
+        monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    assert record_of(pair).row["cracks"] == 1
+    assert photo_preview(pair.photo, 640)
+    write_mask(pair.mask, np.zeros((20, 20), bool))
+    with pytest.raises(InputError, match=r"0\.032 megapixels are more than the limit of 0\.001"):
+        inspect_photo(pair, InspectionOptions(), overwrite=True)
 
 
 def test_a_claimed_file_may_be_replaced_after_a_crash(tmp_path):
