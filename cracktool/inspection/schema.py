@@ -96,7 +96,7 @@ PHOTOS: tuple[Column, ...] = (
     Column("cracks", "how many are listed", kind="INTEGER"),
     Column("length_px", "of all of them"),
     Column("area_px2", "crack pixels, specks included"),
-    Column("area_percent", "crack pixels in per cent of the photo"),
+    Column("area_percent", "crack pixels in per cent of the photo without its nodata; of all of a mask alone"),
     Column("specks", "parts of the mask too small to be listed", kind="INTEGER"),
     Column("specks_area_px2", "their pixels"),
     Column("width_max_px", "largest width found; one that is not borne out only where no other is"),

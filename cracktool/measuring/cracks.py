@@ -143,6 +143,7 @@ class Measurements:
         specks: Parts of the mask too small to be listed.
         specks_area: Their pixels.
         area_mm2: Surface that the photo shows; None without a scale.
+        shown: Share of the photo that is no nodata.
     """
 
     shape_hw: tuple[int, int]
@@ -153,11 +154,12 @@ class Measurements:
     specks: int
     specks_area: int
     area_mm2: float | None
+    shown: float
 
     @property
     def percent(self) -> float:
-        """Crack pixels in per cent of the photo."""
-        return 100 * self.mask_area / (self.shape_hw[0] * self.shape_hw[1])
+        """Crack pixels in per cent of those that show something; 0 where none does."""
+        return 100 * self.mask_area / (self.shape_hw[0] * self.shape_hw[1] * self.shown) if self.shown else 0.0
 
     @property
     def length_px(self) -> float:

@@ -88,6 +88,7 @@ def measure(
         specks=int((~keep).sum()),
         specks_area=int(areas[~keep].sum()),
         area_mm2=shown * polygon_area(scale.to_mm(corners)) if scale else None,
+        shown=shown,
     )
 
 
