@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,18 @@ def test_tables_have_the_columns_of_the_schema_in_order(tmp_path):
             assert head == columns(table, scaled=scaled)
             assert any("mm" in column for column in head) == scaled
     assert [row["photo"][-5:] for row in rows(found["cracks.csv"])] == ["a.png", "b.png"]
+
+
+def test_names_of_files_are_no_formulas_to_spreadsheets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_pair(tmp_path, "=1+1")
+    Path("photos/=1+1.png").rename("=1+1.png")
+    Path("masks/=1+1.png").rename("+.png")
+    found = collected([Pair(Path("+.png"), Path("=1+1.png"), tmp_path / "found" / "=1+1", "=1+1")])
+    (photo,), (crack,) = rows(found["photos.csv"]), rows(found["cracks.csv"])
+    assert (photo["photo"], photo["mask"], crack["photo"]) == ("./=1+1.png", "./+.png", "./=1+1.png")
+    assert crack["id"].startswith("./=1+1/x")
+    assert json.loads(found["cracks.jsonl"].read_text())["photo"] == "=1+1.png"
 
 
 def test_units_in_the_tables_fit_together(tmp_path):

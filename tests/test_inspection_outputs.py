@@ -17,6 +17,7 @@ from cracktool.georeference import read_georeference
 from cracktool.images import read_mask, write_mask
 from cracktool.inspection import InspectionOptions, Pair, inspect_photo, write_collected
 from cracktool.inspection.drawings import describe, write_dxf, write_svg
+from cracktool.inspection.labelling import write_cvat
 from cracktool.inspection.maps import crack_lines, map_layers, write_geojson, write_geopackage
 from cracktool.inspection.outlines import find_outlines, run_lengths
 from cracktool.measuring import read_severity
@@ -174,6 +175,15 @@ def test_svg_lies_over_its_photo(tmp_path):
     assert way.attrib["d"].startswith(f"M{record.cracks[0].lines[0].x[0]:.1f},")
     assert float(way.attrib["stroke-width"]) == pytest.approx(4, abs=0.2)
     assert "diagonal" in way.find(f"{space}title").text or "transverse" in way.find(f"{space}title").text
+
+
+@pytest.mark.parametrize("kind", ["svg", "cvat"])
+def test_names_that_xml_cannot_hold_do_not_spoil_the_file(tmp_path, kind):
+    record = record_of(make_pair(tmp_path, "a\x01b"))
+    path = tmp_path / "found" / "x"
+    write_svg(path, record) if kind == "svg" else write_cvat(path, [record])
+    ElementTree.parse(path)
+    assert b"a?b.png" in path.read_bytes()
 
 
 def scribbled(seed):

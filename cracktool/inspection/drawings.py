@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from cracktool.files import relative, replace_file
+from cracktool.files import printable, relative, replace_file
 from cracktool.inspection.records import CrackRecord, PhotoRecord
 from cracktool.overlay import COLOUR
 
@@ -62,7 +62,7 @@ def write_svg(path: Path, record: PhotoRecord) -> None:
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="-0.5 -0.5 {width} {height}" width="{width}" height="{height}">',
-        f"<title>{escape(Path(photo).name)}</title>",
+        f"<title>{escape(printable(Path(photo).name))}</title>",
         f'<image href={quoteattr(link)} x="-0.5" y="-0.5" width="{width}" height="{height}"/>',
         '<g fill="none" stroke-linecap="round" stroke-linejoin="round" stroke-opacity="0.8">',
         *(_svg_crack(record, crack) for crack in record.cracks),
