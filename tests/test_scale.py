@@ -9,7 +9,7 @@ from PIL import Image
 
 from cracktool.errors import InputError, UsageError
 from cracktool.georeference import read_georeference
-from cracktool.measuring import agree_on, given_scale, scale_from_aruco, scale_from_exif, scale_from_geotiff
+from cracktool.measuring import agree_on, given_scale, measure, scale_from_aruco, scale_from_exif, scale_from_geotiff
 
 ONE = np.array([[10.0, 20.0]])
 
@@ -83,6 +83,23 @@ def test_markers_check_each_other():
     assert same.relative_std < 0.03
     with pytest.raises(InputError, match="markers contradict each other by"):
         scale_from_aruco(marker_photo([upright(60, 60, 120), upright(400, 250, 80)]), 30)
+
+
+def test_beyond_the_horizon_there_is_no_surface():
+    """A camera 1.5 m above a road, tilted down by 20 degrees: the horizon lies at row 109."""
+    sine, cosine = np.sin(np.radians(20)), np.cos(np.radians(20))
+    camera = np.array([[800, 0, 500], [0, 800, 400], [0, 0, 1.0]])
+    to_photo = camera @ [[1, 0, 0], [0, -sine, 1500 * cosine], [0, cosine, 1500 * sine]]
+    square = np.array([[[-200, 4400], [200, 4400], [200, 4000], [-200, 4000]]], float)  # mm right of and before it
+    photo = marker_photo(cv2.perspectiveTransform(square, to_photo), (800, 1000))
+    scale = scale_from_aruco(photo, 400)
+    assert scale.holds(np.array([[140.0, 0], [140, 999], [799, 500]]))
+    assert not scale.holds(np.array([[80.0, 0], [799, 500]]))
+    mask = np.zeros(photo.shape, bool)
+    mask[50:54, 100:900] = mask[40:700, 950:953] = mask[700:703, 100:300] = True
+    found = measure(None, mask, scale=scale)
+    assert (found.area_mm2, found.density) == (None, None)
+    assert [crack.mm is None for crack in found.cracks] == [True, True, False]
 
 
 def test_no_marker():

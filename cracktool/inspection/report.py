@@ -135,7 +135,6 @@ _PHOTO_COLUMNS = (
     "longitude",
     "taken",
     "scale",
-    "area",
 )
 _CRACK_COLUMNS = (
     *("photo", "crack", "id", "type", "unit", "length", "mean", "meanLow", "meanHigh", "max", "maxLow", "maxHigh"),
@@ -156,7 +155,7 @@ def _photo(record: PhotoRecord, folder: Path) -> list[object]:
     places = [row["latitude_deg"], row["longitude_deg"], row["taken"]]
     size = [row["width_px"], row["height_px"], row["cracks"]]
     name = f"{photo}, page {record.page}" if record.page else photo
-    return [name, link, *size, row["notes"], *places, scale, row.get("area_mm2")]
+    return [name, link, *size, row["notes"], *places, scale]
 
 
 def _crack(crack: CrackRecord) -> list[object]:

@@ -108,7 +108,9 @@ PHOTOS: tuple[Column, ...] = (
     Column("taken", "when, by the camera's clock", kind="TEXT"),
     Column("notes", "what was not as it should be", kind="TEXT"),
     Column("length_mm", "of all cracks", True),
-    Column("area_mm2", "surface that the photo shows, without its nodata; all of a mask alone", True),
+    Column(
+        "area_mm2", "surface that the photo shows, without its nodata; all of a mask alone; empty with a horizon", True
+    ),
     Column("density_m_per_m2", "length of all cracks over that surface", True),
     Column("width_max_mm", "largest width found", True),
     *_SCALE,

@@ -129,7 +129,10 @@ def _find_markers(photo: Image) -> list[Floats]:
 
 def _homography(corners: Floats, side_mm: float) -> Floats:
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * np.float32(side_mm)
-    return np.asarray(cv2.getPerspectiveTransform(corners.astype(np.float32), square), np.float64)
+    matrix = np.asarray(cv2.getPerspectiveTransform(corners.astype(np.float32), square), np.float64)
+    return np.asarray(
+        matrix / (matrix[2] @ [*corners[0], 1]), np.float64
+    )  # above 0 on the marker's side of the horizon
 
 
 def _focal(exif: dict[int, object], size: tuple[int, int], path: Path) -> tuple[float, float]:
