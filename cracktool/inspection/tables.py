@@ -116,7 +116,7 @@ def _write_csv(path: Path, table: Iterable[Column], rows: Iterable[Row], scaled:
 
 def _without_formulas(row: Row) -> Row:
     """Return a row in which no file's name is a formula to a spreadsheet: =1.jpg is the same file as ./=1.jpg."""
-    names = {key: f"./{row[key]}" for key in _NAMES if str(row.get(key)).startswith(_FORMULAS)}
+    names: Row = {key: f"./{row[key]}" for key in _NAMES if str(row.get(key)).startswith(_FORMULAS)}
     return row | names if names else row
 
 
