@@ -119,6 +119,16 @@ def relative(path: str | Path, folder: Path) -> str:
         return ""
 
 
+def printable(name: str) -> str:
+    r"""Return a file's name with ? for each character that XML cannot hold.
+
+    Example:
+        >>> printable("a\x01b.jpg")
+        'a?b.jpg'
+    """
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", name)
+
+
 def is_by_product(path: Path) -> bool:
     """Return whether `crack infer` writes such a file beside masks: probabilities, or a photo with the crack drawn in.
 

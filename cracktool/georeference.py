@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cracktool.errors import InputError, UsageError
 
@@ -19,6 +22,8 @@ ENDINGS = frozenset({".tif", ".tiff", ".jp2"})
 """Files that may have a georeference."""
 
 _RADIUS_MM, _FLATTENING = 6_378_137_000, 1 / 298.257223563  # of the ellipsoid of WGS 84
+_SURVEYED = "Transverse_Mercator|Conformal_Conic|Oblique|Krovak"  # true within 0.1 % where they are meant
+_SQUARE = 0.02  # cosine of the angle between X and Y on the ground: lengths are then off by 1 % at most
 _CACHE_BYTES = 64 * 2**20  # a row of blocks of 512 px, 32,000 px wide; GDAL's default is 5 % of the machine's memory
 
 
@@ -70,7 +75,7 @@ class GeoReference:
         epsg: Number of the coordinate system, or None for one without. Of one with heights it is that of the plane.
         wkt: The coordinate system in words.
         unit_mm: How many mm on the ground a unit along X and one along Y are, in the middle of the picture; None where
-            coordinates are degrees.
+            coordinates are degrees, or no lengths for another reason.
     """
 
     transform: tuple[float, float, float, float, float, float]
@@ -102,8 +107,9 @@ def read_georeference(path: Path) -> GeoReference | None:
     if crs is None or transform.is_identity or transform.is_degenerate:
         return None
     crs = _plane(crs)
-    unit_mm = _ground_mm(crs, *middle) if crs.is_projected else None
-    return GeoReference(transform=tuple(transform)[:6], epsg=crs.to_epsg(), wkt=crs.to_wkt(), unit_mm=unit_mm)
+    return GeoReference(
+        transform=tuple(transform)[:6], epsg=crs.to_epsg(), wkt=crs.to_wkt(), unit_mm=_unit_mm(crs, *middle)
+    )
 
 
 def _plane(crs: Any) -> Any:
@@ -116,18 +122,39 @@ def _plane(crs: Any) -> Any:
     return type(crs).from_epsg(epsg) if epsg else plane  # in the words of files without heights: one layer of a map
 
 
-def _ground_mm(crs: Any, x: float, y: float) -> tuple[float, float]:
+def _unit_mm(crs: Any, x: float, y: float) -> tuple[float, float] | None:
     """Return how many mm on the ground a unit along X and one along Y are, at a place of a map."""
-    if 'PROJECTION["Mercator' not in crs.to_wkt():  # UTM and others made for measuring are true within 0.04 %
+    if not crs.is_projected:
+        unit = 1000 * _site_unit(crs)
+        return (unit, unit) if unit else None
+    if re.search(_SURVEYED, crs.to_wkt()):
         unit = 1000 * float(crs.linear_units_factor[1])
         return unit, unit
+    return _ground_mm(crs, x, y)
+
+
+def _site_unit(crs: Any) -> float:
+    """Return the unit of a building site's own coordinates in metres; 0 for other systems, of degrees."""
+    words = crs.to_dict(projjson=True)
+    if words.get("type") != "EngineeringCRS":
+        return 0.0
+    unit = words["coordinate_system"]["axis"][0].get("unit")
+    return float(unit.get("conversion_factor", 0)) if isinstance(unit, dict) else float(unit == "metre")
+
+
+def _ground_mm(crs: Any, x: float, y: float) -> tuple[float, float] | None:
+    from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 
-    # Mercator, that of the web too, grows with the latitude: twice the ground at 60 degrees.
-    longitudes, latitudes = transform(crs, "EPSG:4326", [x, x + 1, x], [y, y, y + 1])
-    latitude = math.radians(latitudes[0])
+    try:
+        longitudes, latitudes = np.radians(transform(crs, "EPSG:4326", [x, x + 1, x], [y, y, y + 1]))
+    except CPLE_BaseError:  # of another planet
+        return None
     eccentricity2 = _FLATTENING * (2 - _FLATTENING)
-    bent = 1 - eccentricity2 * math.sin(latitude) ** 2
-    along_x = _RADIUS_MM / math.sqrt(bent) * math.cos(latitude) * math.radians(longitudes[1] - longitudes[0])
-    along_y = _RADIUS_MM * (1 - eccentricity2) / bent**1.5 * math.radians(latitudes[2] - latitudes[0])
-    return along_x, along_y
+    bent = 1 - eccentricity2 * math.sin(latitudes[0]) ** 2
+    around = np.remainder(longitudes[1:] - longitudes[0] + math.pi, 2 * math.pi) - math.pi
+    east = _RADIUS_MM / math.sqrt(bent) * math.cos(latitudes[0]) * around
+    north = _RADIUS_MM * (1 - eccentricity2) / bent**1.5 * (latitudes[1:] - latitudes[0])
+    along_x, along_y = np.hypot(east, north).tolist()
+    askew = abs(float(east[0] * east[1] + north[0] * north[1]))
+    return (along_x, along_y) if askew < _SQUARE * along_x * along_y else None

@@ -54,7 +54,7 @@ _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANS
     8: "ROTATE_90",
 }
 _SIDES_EXCHANGED = range(5, 9)  # of the numbers above
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pillow; warnings, where they are errors
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, UserWarning)  # of Pillow, as errors or not
 
 
 def read_image(source: str | Path | bytes, *, page: int = 0, max_pixels: int = MAX_PIXELS, grey: bool = False) -> Image:
@@ -299,7 +299,7 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
 
 def _refuse_more(pixels: int, most: int, name: str) -> None:
     if pixels > most:
-        reason = f"{pixels / 1e6:.0f} megapixels are more than the limit of {most / 1e6:.0f}"
+        reason = f"{pixels / 1e6:.6g} megapixels are more than the limit of {most / 1e6:.6g}"
         raise InputError(reason, path=name, remedy="raise it with --max-megapixels if the picture is no trap")
 
 

@@ -38,6 +38,7 @@ def test_photos_become_tables_and_a_page(tmp_path):
     assert float(row["length_mm"]) == pytest.approx(length / 2, rel=0.1)
     assert float(row["width_median_mm"]) == pytest.approx(4, abs=0.4)
     assert row["severity"] == "above 0.41 mm"
+    assert "photos/b.png: not a picture" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_masks_that_are_there_are_measured(tmp_path):

@@ -386,6 +386,8 @@ def test_too_many_pixels_are_refused_before_memory_is_asked_for():
     data = header + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
     with pytest.raises(InputError, match="3600 megapixels are more than the limit of 268"):
         read_image(data)
+    with pytest.raises(InputError, match=r"3600 megapixels are more than the limit of 0\.25"):
+        read_image(data, max_pixels=250_000)
 
 
 @pytest.mark.parametrize("name", ["plain.png", "with space.png", "Riß 裂缝 🧱.png", "no_extension"])

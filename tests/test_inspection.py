@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from measured import SHAPE, make_pair, photo_and_mask, record_of, save_photo
 from PIL import Image as PillowImage
 
 from cracktool.errors import CrackError, InputError, OutputError, UsageError
-from cracktool.images import write_mask
+from cracktool.images import read_image, write_mask
 from cracktool.inspection import (
     CRACKS,
     PHOTOS,
@@ -23,11 +24,14 @@ from cracktool.inspection import (
     inspect_photos,
     parse_length,
     parse_settings,
+    pixels,
+    preview,
     read_record,
     write_collected,
 )
 from cracktool.inspection.ledger import FILE_NAME, Ledger
 from cracktool.inspection.positions import read_position
+from cracktool.inspection.preview import photo_preview
 from cracktool.inspection.schema import columns
 from cracktool.measuring import read_severity
 
@@ -72,6 +76,18 @@ def test_tables_have_the_columns_of_the_schema_in_order(tmp_path):
             assert head == columns(table, scaled=scaled)
             assert any("mm" in column for column in head) == scaled
     assert [row["photo"][-5:] for row in rows(found["cracks.csv"])] == ["a.png", "b.png"]
+
+
+def test_names_of_files_are_no_formulas_to_spreadsheets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_pair(tmp_path, "=1+1")
+    Path("photos/=1+1.png").rename("=1+1.png")
+    Path("masks/=1+1.png").rename("+.png")
+    found = collected([Pair(Path("+.png"), Path("=1+1.png"), tmp_path / "found" / "=1+1", "=1+1")])
+    (photo,), (crack,) = rows(found["photos.csv"]), rows(found["cracks.csv"])
+    assert (photo["photo"], photo["mask"], crack["photo"]) == ("./=1+1.png", "./+.png", "./=1+1.png")
+    assert crack["id"].startswith("./=1+1/x")
+    assert json.loads(found["cracks.jsonl"].read_text())["photo"] == "=1+1.png"
 
 
 def test_units_in_the_tables_fit_together(tmp_path):
@@ -185,6 +201,19 @@ def test_each_page_is_measured_with_its_own_mask(tmp_path):
     assert (blind.page, seen.page) == (0, 1)
     assert blind.row["width_max_px"] is None
     assert seen.row["width_max_px"] is not None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_photo_that_was_let_in_is_measured_and_shown_whatever_its_size(tmp_path, monkeypatch, suffix):
+    pair = make_pair(tmp_path, suffix=suffix)
+    monkeypatch.setitem(read_image.__kwdefaults__, "max_pixels", 1000)
+    for module in (pixels, preview):
+        monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    assert record_of(pair).row["cracks"] == 1
+    assert photo_preview(pair.photo, 640)
+    write_mask(pair.mask, np.zeros((20, 20), bool))
+    with pytest.raises(InputError, match=r"0\.032 megapixels are more than the limit of 0\.001"):
+        inspect_photo(pair, InspectionOptions(), overwrite=True)
 
 
 def test_a_claimed_file_may_be_replaced_after_a_crash(tmp_path):

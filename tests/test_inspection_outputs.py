@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from measured import make_pair, record_of, ring_mask, save_photo
+from measured import SHAPE, make_pair, record_of, ring_mask, save_photo
 from test_inspection import GPS, exif_of
 
 from cracktool.datasets.prepare import prepare
@@ -17,9 +17,11 @@ from cracktool.georeference import read_georeference
 from cracktool.images import read_mask, write_mask
 from cracktool.inspection import InspectionOptions, Pair, inspect_photo, write_collected
 from cracktool.inspection.drawings import describe, write_dxf, write_svg
+from cracktool.inspection.labelling import write_cvat
 from cracktool.inspection.maps import crack_lines, map_layers, write_geojson, write_geopackage
 from cracktool.inspection.outlines import find_outlines, run_lengths
-from cracktool.measuring import read_severity
+from cracktool.inspection.records import make_record, read_record, write_record
+from cracktool.measuring import Scale, measure, read_severity
 
 
 @pytest.fixture
@@ -162,6 +164,23 @@ def test_dxf_in_degrees_and_turned_keeps_its_shape(orthophoto, tmp_path):
         assert text.dxf.height == pytest.approx(12e-8, rel=1e-3)
 
 
+def test_cracks_beyond_the_horizon_have_no_mm(tmp_path):
+    mask = np.zeros(SHAPE, bool)
+    mask[50:53, 20:180] = mask[150:153, 20:180] = True
+    scale = Scale(matrix=np.array([[1, 0, 0], [0, 1, 0], [0, 0.01, -1]]), source="aruco")  # the horizon is row 100
+    found = measure(None, mask, scale=scale)
+    record = make_record(found, photo="a.jpg", mask="a.png", place="a", made_from={})
+    write_record(tmp_path / "a.cracks.json", record)
+    far, near = read_record(tmp_path / "a.cracks.json").cracks
+    assert (far.row["length_mm"], far.row["mm_per_px"], far.lines[0].mm_per_px) == (None, None, None)
+    assert near.row["length_mm"] > 0
+    assert record.row["length_mm"] == pytest.approx(near.row["length_mm"], abs=1e-3)
+    assert (record.row["area_mm2"], record.row["density_m_per_m2"]) == (None, None)
+    write_dxf(tmp_path / "a.dxf", record)
+    assert (tmp_path / "a.dxf").read_text().count("POLYLINE") == 1
+    assert describe(far).endswith("px long, width not measurable")
+
+
 def test_svg_lies_over_its_photo(tmp_path):
     pair = make_pair(tmp_path, 'a "b" <&')
     record = record_of(pair)
@@ -174,6 +193,15 @@ def test_svg_lies_over_its_photo(tmp_path):
     assert way.attrib["d"].startswith(f"M{record.cracks[0].lines[0].x[0]:.1f},")
     assert float(way.attrib["stroke-width"]) == pytest.approx(4, abs=0.2)
     assert "diagonal" in way.find(f"{space}title").text or "transverse" in way.find(f"{space}title").text
+
+
+@pytest.mark.parametrize("kind", ["svg", "cvat"])
+def test_names_that_xml_cannot_hold_do_not_spoil_the_file(tmp_path, kind):
+    record = record_of(make_pair(tmp_path, "a\x01b"))
+    path = tmp_path / "found" / "x"
+    write_svg(path, record) if kind == "svg" else write_cvat(path, [record])
+    ElementTree.parse(path)
+    assert b"a?b.png" in path.read_bytes()
 
 
 def scribbled(seed):

@@ -66,12 +66,13 @@ def test_nodata_is_no_surface(raster, tmp_path, monkeypatch, held):
     assert part["length_mm"] == whole["length_mm"]
     assert part["area_mm2"] == pytest.approx(0.6 * whole["area_mm2"])
     assert part["density_m_per_m2"] == pytest.approx(whole["density_m_per_m2"] / 0.6, rel=1e-4)
+    assert part["area_percent"] == pytest.approx(whole["area_percent"] / 0.6, abs=2e-5)
 
 
 def test_a_photo_of_nodata_has_no_density(raster, tmp_path):
     write_raster(raster[0], np.zeros((1100, 700), np.uint8), nodata=0)
     row = measured(*raster, tmp_path / "empty")
-    assert (row["area_mm2"], row["density_m_per_m2"]) == (0, None)
+    assert (row["area_mm2"], row["density_m_per_m2"], row["area_percent"]) == (0, None, 0)
 
 
 def test_a_mask_without_photo_has_the_scale_of_its_own_georeference(raster, tmp_path):

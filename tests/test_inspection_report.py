@@ -338,6 +338,28 @@ def test_previews_are_small_and_keep_hairlines(tmp_path):
     assert photo_preview(tmp_path / "none.jpg", 160) == ""
 
 
+def test_the_page_names_what_failed(browser, tmp_path):
+    record, path = record_of(make_pair(tmp_path)), tmp_path / "found" / "report.html"
+    write_report(path, [record], [f"{EVIL}{number}.jpg: not a picture" for number in range(30)])
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    said = page.locator("#failed").inner_text()
+    assert said.startswith(f"Not on this page, as it failed: {EVIL}0.jpg: not a picture; {EVIL}1.jpg")
+    assert said.endswith("; and 10 more.")
+    page.close()
+
+
+def test_pages_of_one_file_are_told_apart_and_not_replaced_by_its_first(tmp_path):
+    pair = make_pair(tmp_path)
+    record = record_of(pair)
+    second = replace(record, made_from={**record.made_from, "page": 1})
+    assert photo_preview(pair.photo, 640, page=1) == ""  # it has none by now
+    html = "".join(report_html([record, second], tmp_path))
+    (one, two) = json.loads(re.search('id="data">(.*?)</script>', html)[1])["photos"]
+    assert (one[0][-5:], one[1]) == ("a.png", "photos/a.png")
+    assert (two[0][-13:], two[1]) == ("a.png, page 1", "")
+
+
 def test_a_page_of_no_cracks_and_of_no_scale(tmp_path):
     record = record_of(make_pair(tmp_path))
     assert '"mm"' not in "".join(report_html([record], tmp_path)).split('id="data"')[1].split("</script>")[0]

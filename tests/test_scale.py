@@ -9,7 +9,7 @@ from PIL import Image
 
 from cracktool.errors import InputError, UsageError
 from cracktool.georeference import read_georeference
-from cracktool.measuring import agree_on, given_scale, scale_from_aruco, scale_from_exif, scale_from_geotiff
+from cracktool.measuring import agree_on, given_scale, measure, scale_from_aruco, scale_from_exif, scale_from_geotiff
 
 ONE = np.array([[10.0, 20.0]])
 
@@ -85,6 +85,23 @@ def test_markers_check_each_other():
         scale_from_aruco(marker_photo([upright(60, 60, 120), upright(400, 250, 80)]), 30)
 
 
+def test_beyond_the_horizon_there_is_no_surface():
+    """A camera 1.5 m above a road, tilted down by 20 degrees: the horizon lies at row 109."""
+    sine, cosine = np.sin(np.radians(20)), np.cos(np.radians(20))
+    camera = np.array([[800, 0, 500], [0, 800, 400], [0, 0, 1.0]])
+    to_photo = camera @ [[1, 0, 0], [0, -sine, 1500 * cosine], [0, cosine, 1500 * sine]]
+    square = np.array([[[-200, 4400], [200, 4400], [200, 4000], [-200, 4000]]], float)  # mm right of and before it
+    photo = marker_photo(cv2.perspectiveTransform(square, to_photo), (800, 1000))
+    scale = scale_from_aruco(photo, 400)
+    assert scale.holds(np.array([[140.0, 0], [140, 999], [799, 500]]))
+    assert not scale.holds(np.array([[80.0, 0], [799, 500]]))
+    mask = np.zeros(photo.shape, bool)
+    mask[50:54, 100:900] = mask[40:700, 950:953] = mask[700:703, 100:300] = True
+    found = measure(None, mask, scale=scale)
+    assert (found.area_mm2, found.density) == (None, None)
+    assert [crack.mm is None for crack in found.cracks] == [True, True, False]
+
+
 def test_no_marker():
     with pytest.raises(InputError, match="no ArUco marker was found"):
         scale_from_aruco(np.full((90, 120, 3), 90, np.uint8), 20)
@@ -141,8 +158,10 @@ def test_geotiff_transform(geotiff):
     assert feet.mm_per_px(ONE) == pytest.approx([3.048], rel=1e-4)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "+proj=merc +lat_ts=30 +ellps=WGS84"])
-def test_units_of_mercator_are_shorter_on_the_ground(geotiff, crs):
+@pytest.mark.parametrize(
+    "crs", ["EPSG:3857", "EPSG:3395", "+proj=merc +lat_ts=30 +ellps=WGS84", "EPSG:4087", "EPSG:3413"]
+)
+def test_units_of_maps_not_made_for_measuring_have_other_lengths_on_the_ground(geotiff, crs):
     rasterio, warp = pytest.importorskip("rasterio"), pytest.importorskip("rasterio.warp")
     utm = rasterio.Affine(1.0, 0, 5e5, 0, -1.0, 5540000)  # true within 0.04 %
     corners = [utm @ corner for corner in ((0, 0), (40, 0), (0, 30))]
@@ -153,6 +172,23 @@ def test_units_of_mercator_are_shorter_on_the_ground(geotiff, crs):
     along_x, along_y = np.diff(scale.to_mm(np.array([[15.0, 20.0], [15.0, 21.0], [16.0, 21.0]])), axis=0)
     assert np.hypot(*along_x) == pytest.approx(1000, rel=5e-4)
     assert np.hypot(*along_y) == pytest.approx(1000, rel=5e-4)
+
+
+def test_where_the_axes_of_a_map_are_askew_there_is_no_scale(geotiff):
+    x, y = pytest.importorskip("rasterio.warp").transform("EPSG:4326", "+proj=sinu", [100], [50])
+    path = geotiff((0.002, 0, x[0], 0, -0.002, y[0]), "+proj=sinu")
+    with pytest.raises(InputError, match="askew on the ground"):
+        scale_from_geotiff(path)
+
+
+def test_maps_of_other_planets_have_no_scale(geotiff):
+    assert read_georeference(geotiff((0.002, 0, 0, 0, -0.002, 0), "+proj=eqc +R=3396190")).unit_mm is None
+
+
+@pytest.mark.parametrize(("unit", "mm"), [('"metre",1', 2), ('"foot",0.3048', 0.6096)])
+def test_coordinates_of_a_building_site_are_lengths(geotiff, unit, mm):
+    scale = scale_from_geotiff(geotiff((0.002, 0, 10, 0, -0.002, 20), f'LOCAL_CS["site",UNIT[{unit}]]'))
+    assert scale.mm_per_px(ONE) == pytest.approx([mm])
 
 
 def test_coordinate_systems_with_heights_are_known_by_their_plane(geotiff):

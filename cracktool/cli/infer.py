@@ -185,7 +185,7 @@ def _infer_folder(
 ) -> None:
     from cracktool.inference import Failed, Planned, estimate, interruptible
 
-    failures: list[CrackError] = []
+    failures: list[CrackError] = measured.failures if measured else []
     planned: list[Planned] = []
     bare: list[Path] = []
     with progress_bar(quiet, desc="infer", unit=" photos") as bar, interruptible(_say_stopping) as stop:
@@ -206,7 +206,8 @@ def _infer_folder(
     warn([*predictor.warnings, *(f"{path}: is read by rows, so it has no overlay" for path in bare)])
     if stop.is_set():
         tell("crack: interrupted; the same command goes on with what is missing")
-    failures += measured.finish(as_json=json_, quiet=quiet) if measured else []
+    if measured:
+        failures = measured.finish(as_json=json_, quiet=quiet)
     finish(failures, 130 if stop.is_set() else 0)
 
 

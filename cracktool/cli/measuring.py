@@ -56,7 +56,7 @@ class Measuring:
         whole: Whether all photos are measured by this run; tables of a part would replace those of another.
         records: Files of the photos measured so far.
         notes: Remarks, and the photos that they are of.
-        failures: What could not be measured or written.
+        failures: What could not be read, measured or written.
     """
 
     options: InspectionOptions
@@ -103,11 +103,13 @@ class Measuring:
         return done.row
 
     def finish(self, *, as_json: bool, quiet: bool) -> list[CrackError]:
-        """Write the tables and all else, print the paths, say what an inspector should know; return what failed."""
+        """Write the tables and all else, print the paths, say what an inspector should know; return all that failed."""
         from cracktool.inspection import write_collected
 
         if self.records and self.whole:
-            written, failures = write_collected(self.out, self.records, self.formats, overwrite=self.overwrite)
+            written, failures = write_collected(
+                self.out, self.records, self.formats, overwrite=self.overwrite, failed=self.failures
+            )
             names = [str(path) for path in written]
             for line in [json.dumps({"status": "collected", "outputs": names})] if as_json else names:
                 print_data(line)

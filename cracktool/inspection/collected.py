@@ -26,12 +26,14 @@ class Inspection:
         out: Folder of the results.
         paths: Files of the records, in the order of the inputs.
         ledger: Says which files may be written.
+        failed: Why some photos have no record.
         failures: What could not be written; the other files are, all the same.
     """
 
     out: Path
     paths: Sequence[Path]
     ledger: Ledger
+    failed: Sequence[CrackError] = ()
     failures: list[CrackError] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[PhotoRecord]:
@@ -110,7 +112,8 @@ def _write_cvat(inspection: Inspection) -> None:
 
 
 def _write_report(inspection: Inspection) -> None:
-    inspection.write("report.html", partial(report.write_report, records=inspection))
+    failed = [str(error) for error in inspection.failed]
+    inspection.write("report.html", partial(report.write_report, records=inspection, failed=failed))
 
 
 FORMATS: Mapping[str, Callable[[Inspection], None]] = {
@@ -146,7 +149,12 @@ def check_formats(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def write_collected(
-    out: Path, paths: Sequence[Path], formats: Iterable[str] = (), *, overwrite: bool = False
+    out: Path,
+    paths: Sequence[Path],
+    formats: Iterable[str] = (),
+    *,
+    overwrite: bool = False,
+    failed: Sequence[CrackError] = (),
 ) -> tuple[tuple[Path, ...], list[CrackError]]:
     """Write the tables of an inspection and what else is asked for.
 
@@ -155,11 +163,12 @@ def write_collected(
         paths: Files of the records, in the order of the inputs.
         formats: Names of `FORMATS`.
         overwrite: Replace files that are not this tool's work, or were changed since.
+        failed: Why some photos have no record; the page says so.
 
     Returns:
         The files, and what could not be written.
     """
-    inspection = Inspection(out, paths, Ledger(out, overwrite=overwrite))
+    inspection = Inspection(out, paths, Ledger(out, overwrite=overwrite), failed)
     for write in (_write_tables, *(FORMATS[name] for name in formats)):
         try:
             write(inspection)

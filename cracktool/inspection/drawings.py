@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from cracktool.files import relative, replace_file
+from cracktool.files import printable, relative, replace_file
 from cracktool.inspection.records import CrackRecord, PhotoRecord
 from cracktool.overlay import COLOUR
 
@@ -26,7 +26,8 @@ _PLAIN = "#{:02x}{:02x}{:02x}".format(*COLOUR)
 def write_dxf(path: Path, record: PhotoRecord) -> None:
     """Write the cracks of a photo as R12 polylines with a layer per severity, and a text at each widest place.
 
-    y points upwards. Units are those of the map for a georeferenced photo, mm where there is a scale, else px.
+    y points upwards. Units are those of the map for a georeferenced photo, mm where there is a scale, else px. What
+    reaches beyond the horizon of a scale has no place among mm and is left out.
 
     Raises:
         OutputError: It cannot be written.
@@ -39,6 +40,8 @@ def write_dxf(path: Path, record: PhotoRecord) -> None:
         tags += [(0, "LAYER"), (2, name), (70, 0), (62, colour), (6, "CONTINUOUS")]
     tags += [(0, "ENDTAB"), (0, "ENDSEC"), (0, "SECTION"), (2, "ENTITIES")]
     for crack in record.cracks:
+        if record.scaled and crack.row["length_mm"] is None:
+            continue
         tags += _dxf_crack(record, crack, names[_rank(record, crack)])
     tags += [(0, "ENDSEC"), (0, "EOF")]
     decimals = _decimals(record)
@@ -62,7 +65,7 @@ def write_svg(path: Path, record: PhotoRecord) -> None:
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="-0.5 -0.5 {width} {height}" width="{width}" height="{height}">',
-        f"<title>{escape(Path(photo).name)}</title>",
+        f"<title>{escape(printable(Path(photo).name))}</title>",
         f'<image href={quoteattr(link)} x="-0.5" y="-0.5" width="{width}" height="{height}"/>',
         '<g fill="none" stroke-linecap="round" stroke-linejoin="round" stroke-opacity="0.8">',
         *(_svg_crack(record, crack) for crack in record.cracks),

@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from cracktool.files import open_atomic, relative, replace_file
+from cracktool.files import open_atomic, printable, relative, replace_file
 from cracktool.images import encode_png, read_mask
 from cracktool.inspection.outlines import Outline, find_outlines, run_lengths, shrunk
 from cracktool.inspection.records import PhotoRecord
@@ -124,7 +124,7 @@ def _coco_annotation(outline: Outline, shape_hw: tuple[int, int]) -> dict[str, o
 
 
 def _cvat_image(file: BinaryIO, number: int, record: PhotoRecord, folder: Path) -> None:
-    name = quoteattr(_name_from(folder, record))
+    name = quoteattr(printable(_name_from(folder, record)))
     (height, width), outlines = _outlines(record)
     size = f'width="{width}" height="{height}"'
     file.write(f'<image id="{number}" name={name} {size}>\n'.encode("utf-8", "replace"))

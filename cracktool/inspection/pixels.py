@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cracktool.errors import OutputError
-from cracktool.images import Image, Mask, read_image, read_mask
+from cracktool.images import MAX_PIXELS, Image, Mask, read_image, read_mask
 from cracktool.inference.rasters import GeoRaster, is_raster
 
 _Pixel = TypeVar("_Pixel", np.bool_, np.uint8)
@@ -47,7 +47,8 @@ def opened(photo: Path | None, mask: Path, page: int = 0) -> Iterator[tuple[Imag
             grey, shown = _pixels(photo, Path(folder, "photo"), np.uint8)
             yield grey, crack, shown
         else:
-            yield read_image(photo, page=page, grey=True), crack, 1.0
+            most = max(MAX_PIXELS, crack.size)  # a photo as large as its mask is no trap
+            yield read_image(photo, page=page, max_pixels=most, grey=True), crack, 1.0
 
 
 def raster_bands(path: Path, side: int) -> tuple[int, Iterator[Image]] | None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cracktool.errors import CrackError
-from cracktool.images import Image, Mask, encode_jpeg, read_image, read_mask, read_size
+from cracktool.images import MAX_PIXELS, Image, Mask, encode_jpeg, read_image, read_mask, read_size
 from cracktool.inspection.pixels import CRACK, raster_bands
 from cracktool.overlay import COLOUR
 
@@ -59,12 +59,13 @@ def _read_reduced(path: Path, side: int, page: int) -> Image:
     if found := raster_bands(path, side):
         factor, bands = found
         return np.concatenate([_resized(band, 1 / factor) for band in bands])
-    longest = max(read_size(path))
-    flag = next((flag for factor, flag in _REDUCED if longest >= factor * side), None)
-    if flag is None or path.suffix.lower() not in (".jpg", ".jpeg"):
-        return read_image(path, page=page)
-    small = cv2.imdecode(np.fromfile(path, np.uint8), flag)
-    return read_image(path) if small is None else np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+    height, width = read_size(path, page=page)
+    flag = next((flag for factor, flag in _REDUCED if max(height, width) >= factor * side), None)
+    if flag is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+        small = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+        if small is not None:
+            return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+    return read_image(path, page=page, max_pixels=max(MAX_PIXELS, height * width))  # it has been measured: no trap
 
 
 def _shrunk(image: Image, side: int) -> Image:

@@ -222,7 +222,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
         labels = [crack.severity.label for crack in found.cracks if crack.severity]
         values |= {
             "length_mm": _rounded(sum(crack.mm.length for crack in found.cracks if crack.mm)),
-            "area_mm2": _rounded(found.area_mm2 or 0.0),
+            "area_mm2": _rounded_or_none(found.area_mm2, 3),
             "density_m_per_m2": _rounded_or_none(found.density, 5),
             "width_max_mm": max(((each.borne_out, each.max) for each in widths_mm), default=(False, None))[1],
             **_scale_values(found.scale, middle),
@@ -275,7 +275,7 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
         }
     return CrackRecord(
         row=_in_order(values, columns(CRACKS, scaled=found.scale is not None)),
-        lines=tuple(_line(line, found.scale) for line in crack.lines),
+        lines=tuple(_line(line, found.scale if crack.mm else None) for line in crack.lines),
         gaps=tuple(tuple(_list(gap[:, ::-1].ravel(), 2)) for gap in crack.gaps),  # type: ignore[misc]  # four each
     )
 
@@ -337,4 +337,4 @@ def _rounded_or_none(value: Any, decimals: int) -> float | None:
 
 
 def _in_order(values: Row, names: Sequence[str]) -> Row:
-    return {name: values[name] for name in names}
+    return {name: values.get(name) for name in names}

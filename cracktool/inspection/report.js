@@ -12,6 +12,7 @@ const COLOURS = ["#4777ef", "#1bd0d5", "#62fc6b", "#d2e935", "#fe9b2d", "#f0390a
 const NOT_MEASURED = "#ffffff";
 const NO_SCALE = "#9e9e9e"; // widths in px, where the colours stand for mm
 const GALLERY = 200; // photos that a print shows at most
+const FAILED = 20; // photos that failed and are named
 const ROWS = 300; // rows shown before more are asked for
 const MORE = 1000;
 const file = (path) => path.split(/[\\/]/).pop();
@@ -362,6 +363,9 @@ function tiles() {
     noted ? `${noted} photos have remarks.` : "",
   ];
   $("about").append(parts.filter(Boolean).join(" "));
+  const { failed } = data;
+  const others = failed.length > FAILED ? `; and ${failed.length - FAILED} more` : "";
+  $("failed").append(failed.length ? `Not on this page, as it failed: ${failed.slice(0, FAILED).join("; ")}${others}.` : "");
 }
 
 function histogram() {

@@ -23,7 +23,8 @@ _SIDES = ((100, 1600), (300, 1024), (100_000, 640))  # so many cracked photos ->
 _SIDE_CLEAN = 320
 _BINS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # classes of widths; in `report.js` too
 _PER_OCTAVE, _FIRST = 4, -4  # of them: four per doubling, from 2^-4
-_BODY = """<header><h1>Crack inspection</h1><p id="about"></p><div id="tiles"></div></header>
+_BODY = """<header><h1>Crack inspection</h1><p id="about"></p><p id="failed" class="note"></p>
+<div id="tiles"></div></header>
 <main>
 <section id="viewing" aria-label="Photo">
 <form class="bar" onsubmit="return false">
@@ -60,7 +61,7 @@ _BODY = """<header><h1>Crack inspection</h1><p id="about"></p><div id="tiles"></
 """
 
 
-def write_report(path: Path, records: Iterable[PhotoRecord]) -> None:
+def write_report(path: Path, records: Iterable[PhotoRecord], failed: Sequence[str] = ()) -> None:
     """Write the page of an inspection.
 
     Photos are linked relative to it and shown at full size where they are still there; without them the pictures
@@ -69,29 +70,30 @@ def write_report(path: Path, records: Iterable[PhotoRecord]) -> None:
     Args:
         path: The HTML file.
         records: The photos; gone through several times, one in memory at a time.
+        failed: What is not among them, and why, a line each.
 
     Raises:
         OutputError: It cannot be written.
     """
     with open_atomic(path) as file:
-        for piece in report_html(records, path.parent):
+        for piece in report_html(records, path.parent, failed):
             file.write(piece.encode("utf-8", "replace"))
 
 
-def report_html(records: Iterable[PhotoRecord], folder: Path) -> Iterator[str]:
+def report_html(records: Iterable[PhotoRecord], folder: Path, failed: Sequence[str] = ()) -> Iterator[str]:
     """Give the page piece by piece; `folder` is where it will lie."""
     yield from page(
         "Crack inspection",
-        _body(records, folder),
+        _body(records, folder, failed),
         package=__package__,
         name="report",
         pictures="data: file: 'self'",  # the photos themselves, where they lie beside the page
     )
 
 
-def _body(records: Iterable[PhotoRecord], folder: Path) -> Iterator[str]:
+def _body(records: Iterable[PhotoRecord], folder: Path, failed: Sequence[str]) -> Iterator[str]:
     yield _BODY
-    yield data_block("data", _overview(records, folder))
+    yield data_block("data", _overview(records, folder) | {"failed": failed})
     cracked = sum(bool(record.cracks) for record in records)
     side = next(side for most, side in _SIDES if cracked <= most)
     for number, record in enumerate(records):
@@ -133,7 +135,6 @@ _PHOTO_COLUMNS = (
     "longitude",
     "taken",
     "scale",
-    "area",
 )
 _CRACK_COLUMNS = (
     *("photo", "crack", "id", "type", "unit", "length", "mean", "meanLow", "meanHigh", "max", "maxLow", "maxHigh"),
@@ -144,7 +145,8 @@ _CRACK_COLUMNS = (
 def _photo(record: PhotoRecord, folder: Path) -> list[object]:
     row = record.row
     photo = str(row["photo"])
-    link = quote(relative(photo, folder), errors="replace")
+    # A browser would show the first picture of a file with several.
+    link = "" if record.page else quote(relative(photo, folder), errors="replace")
     scale = ""
     if row.get("mm_per_px") is not None:
         std = float(row["scale_relative_std"] or 0)
@@ -152,7 +154,8 @@ def _photo(record: PhotoRecord, folder: Path) -> list[object]:
         scale = f"{row['mm_per_px']:.4g} mm/px{spread}, {row['scale_source']}"
     places = [row["latitude_deg"], row["longitude_deg"], row["taken"]]
     size = [row["width_px"], row["height_px"], row["cracks"]]
-    return [photo, link, *size, row["notes"], *places, scale, row.get("area_mm2")]
+    name = f"{photo}, page {record.page}" if record.page else photo
+    return [name, link, *size, row["notes"], *places, scale]
 
 
 def _crack(crack: CrackRecord) -> list[object]:

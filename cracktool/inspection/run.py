@@ -251,6 +251,8 @@ def _remarks(found: Measurements, pair: Pair, options: InspectionOptions) -> lis
         remarks.append("no photo: widths are those of the mask")
     if options.severity and found.scale is None:
         remarks.append("no scale: no severity")
+    if found.scale and found.area_mm2 is None:
+        remarks.append("the horizon is in the photo: no area, no density, and nothing in mm beyond it")
     if found.percent > 50:
         remarks.append("most of the mask is crack: is it inverted, or one blob?")
     if found.specks > 1000:

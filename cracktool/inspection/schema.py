@@ -96,7 +96,7 @@ PHOTOS: tuple[Column, ...] = (
     Column("cracks", "how many are listed", kind="INTEGER"),
     Column("length_px", "of all of them"),
     Column("area_px2", "crack pixels, specks included"),
-    Column("area_percent", "crack pixels in per cent of the photo"),
+    Column("area_percent", "crack pixels in per cent of the photo without its nodata; of all of a mask alone"),
     Column("specks", "parts of the mask too small to be listed", kind="INTEGER"),
     Column("specks_area_px2", "their pixels"),
     Column("width_max_px", "largest width found; one that is not borne out only where no other is"),
@@ -108,7 +108,9 @@ PHOTOS: tuple[Column, ...] = (
     Column("taken", "when, by the camera's clock", kind="TEXT"),
     Column("notes", "what was not as it should be", kind="TEXT"),
     Column("length_mm", "of all cracks", True),
-    Column("area_mm2", "surface that the photo shows, without its nodata; all of a mask alone", True),
+    Column(
+        "area_mm2", "surface that the photo shows, without its nodata; all of a mask alone; empty with a horizon", True
+    ),
     Column("density_m_per_m2", "length of all cracks over that surface", True),
     Column("width_max_mm", "largest width found", True),
     *_SCALE,

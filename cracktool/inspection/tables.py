@@ -18,6 +18,9 @@ from cracktool.inspection.schema import CRACKS, PHOTOS, POINTS, SCHEMA, Column, 
 from cracktool.measuring import Verdict
 from cracktool.measuring.widths import Z95
 
+_NAMES = ("photo", "mask", "id")
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what begins like this
+
 
 def write_photos_csv(path: Path, records: Iterable[PhotoRecord], *, scaled: bool) -> None:
     """Write a line per photo; `scaled` says whether the columns in mm are there."""
@@ -106,9 +109,15 @@ def _write_csv(path: Path, table: Iterable[Column], rows: Iterable[Row], scaled:
         text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
         writer = csv.DictWriter(text, columns(table, scaled=scaled), restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(_without_formulas, rows))
         text.flush()
         text.detach()
+
+
+def _without_formulas(row: Row) -> Row:
+    """Return a row in which no file's name is a formula to a spreadsheet: =1.jpg is the same file as ./=1.jpg."""
+    names: Row = {key: f"./{row[key]}" for key in _NAMES if str(row.get(key)).startswith(_FORMULAS)}
+    return row | names if names else row
 
 
 def _write_jsonl(path: Path, objects: Iterable[object]) -> None:

@@ -99,7 +99,7 @@ class Crack:
         gaps: Gaps that were bridged, float64 (2, 2) each, rows (y, x) in px.
         box: Top, left, bottom, right of its mask in px; the last two lie behind the last pixel.
         px: Its size in pixels.
-        mm: Its size in millimetres; None without a scale.
+        mm: Its size in millimetres; None without a scale, or beyond the horizon of the surface.
         tortuosity: Length of the main way over the distance of its ends, 1 or more; nan for a closed ring.
         angle: Mean direction in degrees, see `polylines.orientation`.
         agreement: How strongly its pieces agree in direction, 0 to 1.
@@ -142,7 +142,8 @@ class Measurements:
         mask_area: Crack pixels of the mask.
         specks: Parts of the mask too small to be listed.
         specks_area: Their pixels.
-        area_mm2: Surface that the photo shows; None without a scale.
+        area_mm2: Surface that the photo shows; None without a scale, or where that has no end: its horizon is seen.
+        shown: Share of the photo that is no nodata.
     """
 
     shape_hw: tuple[int, int]
@@ -153,11 +154,12 @@ class Measurements:
     specks: int
     specks_area: int
     area_mm2: float | None
+    shown: float
 
     @property
     def percent(self) -> float:
-        """Crack pixels in per cent of the photo."""
-        return 100 * self.mask_area / (self.shape_hw[0] * self.shape_hw[1])
+        """Crack pixels in per cent of those that show something; 0 where none does."""
+        return 100 * self.mask_area / (self.shape_hw[0] * self.shape_hw[1] * self.shown) if self.shown else 0.0
 
     @property
     def length_px(self) -> float:

@@ -87,7 +87,8 @@ def measure(
         mask_area=int(areas.sum()),
         specks=int((~keep).sum()),
         specks_area=int(areas[~keep].sum()),
-        area_mm2=shown * polygon_area(scale.to_mm(corners)) if scale else None,
+        area_mm2=shown * polygon_area(scale.to_mm(corners)) if scale and scale.holds(corners) else None,
+        shown=shown,
     )
 
 

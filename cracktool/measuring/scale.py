@@ -23,7 +23,7 @@ class Scale:
 
     Args:
         matrix: Homography, float64 (3, 3): (x, y, 1) in px, the centre of the upper left pixel at (0, 0), to (X, Y, 1)
-            in mm on the surface.
+            in mm on the surface. The third number is above 0 on this side of the surface's horizon.
         source: Where it came from, for tables: ``given``, ``aruco``, ``exif`` or ``geotiff``.
         relative_std: Standard deviation of the whole scale, as a share of it.
         variants: Other homographies, each moved by one standard deviation of one thing measured: what they change is
@@ -38,6 +38,10 @@ class Scale:
     def to_mm(self, points: Floats) -> Floats:
         """Return places (N, 2) on the surface, rows (Y, X) in mm, of points (N, 2), rows (y, x) in px."""
         return _apply(self.matrix, points)
+
+    def holds(self, points: Floats) -> bool:
+        """Return whether the surface is what is seen at all points (N, 2), not its horizon or the sky above it."""
+        return bool((_weight(self.matrix, points) > 0).all())
 
     def mm_per_px(self, points: Floats) -> Floats:
         """Return the local scale in mm per px at points (N, 2): the root of how much a pixel's area covers, (N,)."""
@@ -109,5 +113,8 @@ def _apply(matrix: Floats, points: Floats) -> Floats:
 
 def _area_scale(matrix: Floats, points: Floats) -> Floats:
     """Return mm2 per px2: the determinant of a homography's derivative is det H / w^3."""
-    weight = np.column_stack([points[:, 1], points[:, 0], np.ones(len(points))]) @ matrix[2]
-    return np.asarray(np.abs(np.linalg.det(matrix) / weight**3), np.float64)
+    return np.asarray(np.abs(np.linalg.det(matrix) / _weight(matrix, points) ** 3), np.float64)
+
+
+def _weight(matrix: Floats, points: Floats) -> Floats:
+    return np.asarray(np.column_stack([points[:, 1], points[:, 0], np.ones(len(points))]) @ matrix[2], np.float64)

@@ -90,22 +90,23 @@ def scale_from_exif(path: Path, distance_mm: float, *, distance_relative_std: fl
 
 
 def scale_from_geotiff(path: Path) -> Scale:
-    """Return the scale of a GeoTIFF in a projected coordinate system, from its transform.
+    """Return the scale of a GeoTIFF from its transform.
 
-    Where map units are not lengths on the ground, in Mercator projections, it is that of the middle of the picture.
+    Where map units are not lengths on the ground, as in Mercator projections, it is that of the middle of the picture.
 
     Args:
         path: The file.
 
     Raises:
         UsageError: rasterio is not installed.
-        InputError: The file has no transform, or its coordinates are degrees.
+        InputError: The file has no transform, or its coordinates are no lengths.
     """
     geo = read_georeference(path)
     if geo is None:
         raise InputError("the file has no georeference", path=path, remedy="say --mm-per-px")
     if geo.unit_mm is None:
-        raise InputError("its coordinates are degrees", path=path, remedy="reproject it to metres, such as UTM")
+        reason = "its coordinates are degrees, or askew on the ground"
+        raise InputError(reason, path=path, remedy="reproject it to metres, such as UTM")
     # The transform counts from the corner of the upper left pixel, we from its centre. Only differences are used, and
     # small numbers keep their decimals, so the origin is left out.
     a, b, _, d, e, _ = geo.transform
@@ -128,7 +129,10 @@ def _find_markers(photo: Image) -> list[Floats]:
 
 def _homography(corners: Floats, side_mm: float) -> Floats:
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * np.float32(side_mm)
-    return np.asarray(cv2.getPerspectiveTransform(corners.astype(np.float32), square), np.float64)
+    matrix = np.asarray(cv2.getPerspectiveTransform(corners.astype(np.float32), square), np.float64)
+    return np.asarray(
+        matrix / (matrix[2] @ [*corners[0], 1]), np.float64
+    )  # above 0 on the marker's side of the horizon
 
 
 def _focal(exif: dict[int, object], size: tuple[int, int], path: Path) -> tuple[float, float]:

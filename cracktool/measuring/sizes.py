@@ -43,8 +43,10 @@ def size_px(lines: list[CrackLine], lengths: list[float], gaps: list[Floats], ma
 
 
 def in_mm(crack: Crack, scale: Scale, severity: SeverityProfile | None) -> Crack:
-    """Return the crack with its size in mm, and its severity."""
+    """Return the crack with its size in mm, and its severity; as it was where it reaches beyond the surface."""
     points = np.concatenate([line.points for line in crack.lines])
+    if not scale.holds(points):
+        return crack
     along = sum(length(scale.to_mm(line.points)) for line in crack.lines)
     size = _size(
         crack.lines,
