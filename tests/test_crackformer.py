@@ -140,7 +140,7 @@ def test_onnx_for_any_size(tmp_path):
     options = ExportOptions(embed_normalisation=False, embed_sigmoid=False)
     exported = export_model(Checkpoint(model, card, ""), tmp_path / "crackformer2.onnx", options)
     session = runtime.InferenceSession(exported.path)
-    # Where two values of a window are nearly equal, rounding says which is larger: rarely in noise, often in drawn photos.
+    # Where two values of a window are nearly equal, rounding says which is larger: rarely in noise, often in photos.
     for size in ((96, 96), (64, 160), (97, 61)):
         x = picture(*size)
         with torch.no_grad():
