@@ -223,6 +223,13 @@ class TrainConfig:
             raise UsageError(f"size is {self.size}, but a quarter of it must be whole", remedy="use a multiple of 4")
         if self.sr_weights != "none" and not self.degrade:
             raise UsageError("sr_weights has no effect without degrade", remedy="set degrade=true")
+        if self.restore_epochs and not self.degrade:
+            raise UsageError("restore_epochs has no effect without degrade", remedy="set degrade=true")
+        if self.restore_epochs >= self.epochs:
+            raise UsageError(
+                f"restore_epochs is {self.restore_epochs} of {self.epochs} epochs, so no crack would be learned",
+                remedy="give more --epochs, or set restore_epochs=0 (and beta=0 to learn to restore alone)",
+            )
         if self.degrade and self.supervision != "pixels":
             raise UsageError("degrade needs masks to learn from", remedy="set supervision=pixels")
         if self.soft_masks and self.fit != "resize":
@@ -278,6 +285,8 @@ class TrainConfig:
             raise UsageError("unlabelled and distil are two teachers of one batch", remedy="leave one out")
         if self.unlabelled and not self.ema:
             raise UsageError("unlabelled photos are seen by the moving average", remedy="set ema=0.99")
+        if self.unlabelled and self.epochs == 1:
+            raise UsageError("unlabelled photos teach from the second epoch on", remedy="give more --epochs")
 
     def to_toml(self) -> str:
         """Return the settings as a recipe file that gives them again."""

@@ -132,18 +132,27 @@ def _authors_model(spec: str | Path | None, path: Path, model: str | None) -> st
 
 def _load_authors(path: Path, model: str) -> Checkpoint:
     network = build_model(model)
-    load_tensors(network, own_tensors(network, path), path=path)
-    return Checkpoint(network.eval(), _authors_card(network, model, path), file_digest(path))
+    tensors, card = read_any_weights(path, network, model)
+    load_tensors(network, tensors, path=path)
+    return Checkpoint(network.eval(), card, file_digest(path))
 
 
-def own_tensors(network: PaddedModel, path: Path) -> dict[str, Tensor]:
-    """Read the tensors of an authors' checkpoint under the network's own names, without those that are never used.
+def read_any_weights(path: Path, network: PaddedModel, model: str) -> tuple[dict[str, Tensor], Card]:
+    """Read tensors and card of a .safetensors file or an authors' checkpoint, whether or not they fit a network.
+
+    Args:
+        path: The file.
+        network: Gives the tensors of an authors' file its own names; those that it never uses are left out.
+        model: Its name, which an authors' file does not say.
 
     Raises:
-        WeightsError: The file is damaged, holds no state dict, or cannot be read without running its code.
+        WeightsError: The file is damaged, has no card or state dict, or cannot be read without running its code.
     """
+    if path.suffix not in ENDINGS:
+        return read_weights(path)
     named = ((network.own_name(name), tensor) for name, tensor in read_authors(path).items())
-    return {name: tensor for name, tensor in named if name is not None}
+    tensors = {name: tensor for name, tensor in named if name is not None}
+    return tensors, _authors_card(network, model, path)
 
 
 def _authors_card(network: PaddedModel, model: str, path: Path) -> Card:

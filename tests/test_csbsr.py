@@ -424,6 +424,18 @@ def test_joint_loss_teaches_both_parts():
     assert unmoved(model) == []
 
 
+def test_both_halves_are_compiled(model, monkeypatch):
+    compiled = []
+
+    def compile_counting(call, **_):
+        return lambda *args: compiled.append(call.__self__) or call(*args)
+
+    monkeypatch.setattr(torch, "compile", compile_counting)
+    model.compile()
+    joint_loss(model, **batch(), supervised=both_gaps)
+    assert compiled == [model.sr_model, model.segmentation_model]
+
+
 def test_failure_weights_grow_with_the_error_and_carry_no_gradient():
     logits = torch.tensor([[[[20.0, -20.0, 0.0]]]], requires_grad=True)
     weights = failure_weights(logits, torch.tensor([[[[1.0, 1.0, 0.0]]]]))

@@ -16,7 +16,7 @@ from cracktool.errors import InputError, UsageError
 from cracktool.losses import SR_WEIGHTS, combine, supervise
 from cracktool.manifest import read_manifest, write_manifest
 from cracktool.models import CSBSR, SYSTEMS, PaddedModel, System, build_model, joint_loss
-from cracktool.training import EpochEnded, train
+from cracktool.training import EpochEnded, choose_batch_size, train
 from cracktool.training.objective import build_objective, image_logits
 from cracktool.training.ranks import Ranks
 from cracktool.training.validation import Validation
@@ -99,13 +99,16 @@ def test_a_label_is_compared_with_the_pooled_logits(config, pooling):
     torch.testing.assert_close(image_logits((logits, -logits), pooling).flatten(), pooled)
 
 
-def test_only_a_network_that_restores_can_learn_to(config, tmp_path):
-    targets = [torch.zeros(1, 1, 8, 8)] * 3
-    with pytest.raises(UsageError, match="restores no photos"):
-        value(replace(config, degrade=True), (torch.zeros(1, 1, 8, 8),), targets)
-    sharp = replace(config, model="csbsr_pspnet", model_args={"features": 8, "stages": 1})
-    with pytest.raises(UsageError, match="degrade=true"):
-        next(train(sharp, tmp_path / "run"))
+@pytest.mark.parametrize("probed", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"degrade": True}, "restores no photos"), ({"model": "bicubic_pspnet", "model_args": {}}, "set degrade=true")],
+)
+def test_only_a_network_that_restores_can_learn_to(config, tmp_path, changes, words, probed):
+    config = replace(config, **changes)
+    with pytest.raises(UsageError, match=words):
+        choose_batch_size(config) if probed else next(train(config, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_network_that_enlarges_without_restoring_learns_from_the_mask_alone(config):
@@ -113,7 +116,7 @@ def test_a_network_that_enlarges_without_restoring_learns_from_the_mask_alone(co
     mask = (random(4, 1, 8, 8)[:2] > 0).to(torch.uint8)
     model = Fixed(main, aux)
     model.scale = 4
-    config = replace(config, degrade=True, loss="bce", aux_weight=0.3, beta=0.1, restore_epochs=5)
+    config = replace(config, degrade=True, loss="bce", aux_weight=0.3, beta=0.1, restore_epochs=1)
     bce = combine("bce")
     expected = bce(main, mask.float()) + 0.3 * bce(aux, mask.float())
     untouched = [mask, None, None]

@@ -16,11 +16,13 @@ import torch
 from networks import NORMLESS
 from PIL import Image
 
+from cracktool.card import Card
 from cracktool.config import Augment, TrainConfig, read_recipe, recipe_names, resolve
+from cracktool.device import choose_device
 from cracktool.errors import InputError, OutputError, UsageError, WeightsError
 from cracktool.images import read_image
 from cracktool.manifest import Entry, write_manifest
-from cracktool.models import SYSTEMS
+from cracktool.models import SYSTEMS, build_model
 from cracktool.training import (
     EpochEnded,
     Finished,
@@ -30,7 +32,8 @@ from cracktool.training import (
     learning_rate,
     train,
 )
-from cracktool.weights import load_weights, read_weights
+from cracktool.training.state import new_state
+from cracktool.weights import load_weights, read_weights, save_weights
 
 MODEL = "unet_test_resnet"
 
@@ -216,7 +219,7 @@ def test_tensorboard_shows_the_run_where_it_is_installed(config, tmp_path):
 def test_every_recipe_takes_a_step_and_keeps_its_weights(name, data, tmp_path):
     short = {"data": [str(data)], "data_weights": [], "pretrained": False, "init": "", "workers": 0, "dtype": "float32"}
     config = resolve(
-        [read_recipe(name), short], ["size=64", "batch_size=2", "epochs=1", "epoch_samples=2", "val_images=1"]
+        [read_recipe(name), short], ["size=64", "batch_size=2", "epochs=2", "epoch_samples=2", "val_images=1"]
     )
     events = list(train(config, tmp_path))
     assert isinstance(events[-1], Finished)
@@ -243,6 +246,14 @@ def test_kill_and_resume_through_the_command(config, tmp_path):
         assert_same(tmp_path / "whole" / name, tmp_path / "parts" / name)
 
 
+def test_what_a_killed_run_left_half_written_is_removed(config, tmp_path):
+    half = tmp_path / "run" / ".0123456789abcdef.part"
+    half.parent.mkdir()
+    half.write_bytes(b"half a state")
+    next(train(config, tmp_path / "run"))
+    assert not half.exists()
+
+
 def test_best_is_the_best(config, tmp_path):
     ended = [event for event in train(replace(config, epochs=4, lr=0.02), tmp_path) if isinstance(event, EpochEnded)]
     best = max(ended, key=lambda event: event.val_iou)
@@ -256,6 +267,29 @@ def test_init_starts_from_weights(config, tmp_path):
     list(train(still, tmp_path / "second"))
     first, second = tensors(tmp_path / "first" / "last.safetensors"), tensors(tmp_path / "second" / "last.safetensors")
     assert torch.allclose(first["segmentation_head.0.weight"], second["segmentation_head.0.weight"], atol=1e-6)
+
+
+def test_initial_weights_say_how_their_input_is_normalised(config, tmp_path):
+    tensors = build_model(MODEL, **config.model_args).state_dict()
+    asis = Card(model=MODEL, model_args=config.model_args, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    save_weights(tmp_path / "asis.safetensors", tensors, asis)
+    config = replace(config, init=str(tmp_path / "asis.safetensors"))
+    assert new_state(config, choose_device("cpu")).mean == asis.mean
+    interrupted = train(config, tmp_path / "run")
+    next(event for event in interrupted if isinstance(event, EpochEnded))
+    interrupted.close()
+    (tmp_path / "asis.safetensors").unlink()
+    list(train(config, tmp_path / "run", resume=True))
+    card = load_weights(tmp_path / "run" / "last.safetensors").card
+    assert (card.mean, card.std) == (asis.mean, asis.std)
+
+
+def test_authors_weights_begin_with_their_own_normalisation(tmp_path, data):
+    file = tmp_path / "PSPnet_best_model.pth"
+    torch.save(build_model("pspnet_resnet18").state_dict(), file)
+    config = TrainConfig(model="pspnet_resnet18", init=str(file), data=(str(data),))
+    state = new_state(config, choose_device("cpu"))
+    assert (state.mean, state.std, state.fresh) == ((0.0,) * 3, (1.0,) * 3, ())
 
 
 def test_init_takes_what_fits_and_says_what_does_not(config, tmp_path):
@@ -352,9 +386,12 @@ def test_a_run_goes_on_where_its_first_weights_are_gone(config, tmp_path):
     assert isinstance(list(train(config, tmp_path / "second", resume=True))[-1], Finished)
 
 
-def test_a_batch_that_is_too_small_for_norms_is_told(config, tmp_path):
-    with pytest.raises(UsageError, match="batch norm cannot learn from one sample"):
-        list(train(replace(config, model="unet_resnet18", size=32, batch_size=1), tmp_path))
+def test_a_batch_that_is_too_small_for_norms_is_told_and_the_advice_helps(config, tmp_path):
+    data = make_data(tmp_path / "data", 2, splits=("train", "val"))
+    config = replace(config, data=(str(data),), model_args={}, size=32, epochs=1)
+    with pytest.raises(UsageError, match=r"batch norm cannot learn from one sample.*epoch_samples"):
+        list(train(config, tmp_path / "run"))
+    list(train(replace(config, epoch_samples=2), tmp_path / "run"))
 
 
 def test_a_state_that_does_not_fit_on_the_disk_is_told_with_its_name(whole_state, tmp_path):

@@ -30,6 +30,7 @@ Shapes of `CSBSRPSPNet` for an input (B, 3, H, W), H and W already multiples of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,11 @@ class CSBSR(PaddedModel):
     def forward_padded(self, x: Tensor) -> Outputs:
         """Return logits (B, 1, 4 H, 4 W); in training those of the detector's auxiliary outputs behind them."""
         return self.detect(self.restore(x)[0])
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Let torch.compile translate both halves, which `joint_loss` calls one by one."""
+        self.sr_model.compile(*args, **kwargs)
+        self.segmentation_model.compile(*args, **kwargs)
 
     def restore(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return restored pictures (B, 3, 4 H, 4 W), not yet clipped, and kernels (B, 1, 21, 21) summing to 1."""

@@ -16,9 +16,9 @@ from cracktool.config import TrainConfig
 from cracktool.data import Normalise, training_loader
 from cracktool.device import choose_device
 from cracktool.errors import UsageError
-from cracktool.files import replace_file
+from cracktool.files import leftovers, replace_file
 from cracktool.manifest import read_manifest
-from cracktool.models import PaddedModel, model_statistics
+from cracktool.models import PaddedModel
 from cracktool.training.board import open_board
 from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Started, Stepped
 from cracktool.training.mining import Mine
@@ -80,7 +80,7 @@ def _explained() -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        remedy = "give a larger --batch-size or --size"
+        remedy = "give a larger --size or --batch-size, and to fill it from few images set epoch_samples"
         raise UsageError("a batch norm cannot learn from one sample of so few pixels", remedy=remedy) from error
 
 
@@ -108,8 +108,6 @@ class _Run:
         if resumed:
             self.state.restore(folder / STATE)
         manifests = [read_manifest(path) for path in config.data]
-        if self.state.model.scale > 1 and not config.degrade:
-            raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
         learned = [each.split("train") for each in manifests]
         self.pseudo = PseudoMasks(learned, folder, config, self.choice) if config.supervision == "pseudo" else None
         self.mine = Mine(config, folder) if config.mine else None
@@ -122,12 +120,15 @@ class _Run:
         )
         self.validation = Validation(manifests, config, self.choice, ranks)
         self.learner = ranks.wrap(Learner(self.state.model), self.choice.device)
-        self.normalise = Normalise(*model_statistics(config.model), self.choice.device)
+        self.normalise = Normalise(self.state.mean, self.state.std, self.choice.device)
         self.teach = build_teaching(config, self.choice, self.state, self.normalise)
 
     def events(self) -> Iterator[Event]:
         """Train from the state that is there to the last epoch."""
         state, config = self.state, self.config
+        if self.ranks.first:
+            for half_written in leftovers(self.folder):
+                half_written.unlink(missing_ok=True)
         self.ranks.wait()  # until all have seen the folder as it was
         if self.ranks.first:
             replace_file(self.folder / CONFIG, config.to_toml().encode())

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cracktool.config import TrainConfig
 from cracktool.data import IGNORED
-from cracktool.errors import UsageError
 from cracktool.losses import SR_WEIGHTS, Loss, boundary_share, combine, supervise
 from cracktool.models import CSBSR, POOLINGS, Outputs, PaddedModel, joint_loss, main_logits
 
@@ -78,8 +77,6 @@ def _of_restoring(loss: Loss, config: TrainConfig, *, beta: float) -> Objective:
     supervised = supervise(loss, aux_weight=config.aux_weight)
 
     def of_restoring(model: PaddedModel, x: Tensor, targets: list[Tensor]) -> Tensor:
-        if model.scale == 1:
-            raise UsageError(f"{config.model} restores no photos", remedy="set degrade=false, or use a csbsr_ model")
         mask, sharp, kernel = targets
         if not isinstance(model, CSBSR):  # it enlarges, but has no restored photo to compare
             return supervised(model(x), mask.float())

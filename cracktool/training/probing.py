@@ -17,7 +17,6 @@ from cracktool.data import Normalise
 from cracktool.degradation import KERNEL_SIDE, SCALE
 from cracktool.device import Choice, choose_device
 from cracktool.errors import UsageError
-from cracktool.models import model_statistics
 from cracktool.training.objective import build_objective
 from cracktool.training.state import backward_and_step, new_state
 
@@ -95,7 +94,7 @@ def largest_that_fits(steps: Iterator[tuple[int, Step]], device: torch.device) -
 def _steps(config: TrainConfig, choice: Choice, largest: int) -> Iterator[tuple[int, Step]]:
     state = new_state(config, choice)
     objective = build_objective(config, 0)
-    normalise = Normalise(*model_statistics(config.model), choice.device)
+    normalise = Normalise(state.mean, state.std, choice.device)
     size = 2  # of one sample alone a batch norm cannot learn everywhere
     while size <= largest:
         images, targets = _noise(config, size)

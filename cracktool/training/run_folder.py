@@ -19,7 +19,6 @@ from cracktool.config import TrainConfig, read_recipe, resolve
 from cracktool.data import IGNORED
 from cracktool.errors import InputError, OutputError, UsageError
 from cracktool.files import replace_file
-from cracktool.models import model_statistics
 from cracktool.report import plot_batch, plot_curves
 from cracktool.training.events import EpochEnded
 from cracktool.training.state import State
@@ -89,7 +88,6 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None, images: int = 0) -> Card:
     """Return what the weights say of themselves, with their score on so many validation images after an epoch."""
-    mean, std = model_statistics(config.model)
     by_label = config.supervision != "pixels"
     score = {
         "data": list(config.data),
@@ -101,8 +99,8 @@ def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None, 
     return Card(
         model=config.model,
         model_args=config.model_args,
-        mean=mean,
-        std=std,
+        mean=state.mean,
+        std=state.std,
         tile=config.tile,
         stride=state.model.stride,
         scale=state.model.scale,

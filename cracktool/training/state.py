@@ -19,22 +19,24 @@ from cracktool.config import TrainConfig
 from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
 from cracktool.files import replace_file
-from cracktool.models import PaddedModel, build_model
-from cracktool.registry import ENDINGS, weights_path
-from cracktool.weights import load_fitting, own_tensors, read_weights
+from cracktool.models import PaddedModel, build_model, model_statistics
+from cracktool.registry import weights_path
+from cracktool.weights import load_fitting, read_any_weights
 
 
 @dataclass
 class State:
-    """All that changes during a run, saved and restored as one.
+    """All that changes during a run, saved and restored as one, and how the network's input is normalised.
 
-    `fresh` alone does not change: the network's tensors that the initial weights did not hold.
+    `fresh` are the network's tensors that the initial weights did not hold.
     """
 
     model: PaddedModel
     ema: PaddedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     fresh: tuple[str, ...] = ()
     epoch: int = 0
     best_iou: float = -1.0
@@ -52,6 +54,8 @@ class State:
             "average": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "mean": self.mean,
+            "std": self.std,
             "epoch": self.epoch,
             "best_iou": self.best_iou,
             "best_epoch": self.best_epoch,
@@ -74,6 +78,7 @@ class State:
             self.optimizer.load_state_dict(values["optimizer"])
             if self.scaler.is_enabled() and values["scaler"]:  # the run may have begun where none was needed
                 self.scaler.load_state_dict(values["scaler"])
+            self.mean, self.std = values.get("mean", self.mean), values.get("std", self.std)  # older runs lack them
             self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
         except Exception as error:  # a damaged file can go wrong in any way
             reason = "cannot be resumed from: it is damaged, or of another network"
@@ -90,17 +95,23 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         resumed: A saved state will replace the weights, so that none are looked for.
 
     Raises:
-        UsageError: The settings name no network.
+        UsageError: The settings name no network, or one that does not learn from such samples.
         WeightsError: Initial or pretrained weights cannot be had.
     """
     torch.manual_seed(config.seed)
     pretrained = config.pretrained and not config.init and not resumed
     model = build_model(config.model, pretrained=pretrained, **config.model_args)
+    if config.degrade and model.scale == 1:
+        raise UsageError(f"{config.model} restores no photos", remedy="set degrade=false, or use a csbsr_ model")
+    if model.scale > 1 and not config.degrade:
+        raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
     fresh: tuple[str, ...] = ()
+    mean, std = model_statistics(config.model)
     if config.init and not resumed:
         path = weights_path(config.init)
-        tensors = own_tensors(model, path) if path.suffix in ENDINGS else read_weights(path)[0]
+        tensors, card = read_any_weights(path, model, config.model)
         fresh = load_fitting(model, tensors, path=path)
+        mean, std = card.mean, card.std
     set_trainable(model, config.frozen)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -111,7 +122,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
     if config.compile:
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
-    return State(model, ema, build_optimizer(model, config), scaler, fresh)
+    return State(model, ema, build_optimizer(model, config), scaler, mean, std, fresh)
 
 
 def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:
