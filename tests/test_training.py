@@ -269,12 +269,13 @@ def test_init_starts_from_weights(config, tmp_path):
     assert torch.allclose(first["segmentation_head.0.weight"], second["segmentation_head.0.weight"], atol=1e-6)
 
 
-def test_initial_weights_say_how_their_input_is_normalised(config, tmp_path):
+def test_initial_weights_say_how_their_input_is_normalised_and_what_they_learned(config, tmp_path):
     tensors = build_model(MODEL, **config.model_args).state_dict()
-    asis = Card(model=MODEL, model_args=config.model_args, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    terms = {"data": ("DeepCrack-537: non-commercial",), "licence": "non-commercial use only"}
+    asis = Card(model=MODEL, model_args=config.model_args, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **terms)
     save_weights(tmp_path / "asis.safetensors", tensors, asis)
     config = replace(config, init=str(tmp_path / "asis.safetensors"))
-    assert new_state(config, choose_device("cpu")).mean == asis.mean
+    assert new_state(config, choose_device("cpu")).card.mean == asis.mean
     interrupted = train(config, tmp_path / "run")
     next(event for event in interrupted if isinstance(event, EpochEnded))
     interrupted.close()
@@ -282,6 +283,7 @@ def test_initial_weights_say_how_their_input_is_normalised(config, tmp_path):
     list(train(config, tmp_path / "run", resume=True))
     card = load_weights(tmp_path / "run" / "last.safetensors").card
     assert (card.mean, card.std) == (asis.mean, asis.std)
+    assert (card.data, card.licence) == ((*asis.data, *config.data), asis.licence)
 
 
 def test_authors_weights_begin_with_their_own_normalisation(tmp_path, data):
@@ -289,7 +291,7 @@ def test_authors_weights_begin_with_their_own_normalisation(tmp_path, data):
     torch.save(build_model("pspnet_resnet18").state_dict(), file)
     config = TrainConfig(model="pspnet_resnet18", init=str(file), data=(str(data),))
     state = new_state(config, choose_device("cpu"))
-    assert (state.mean, state.std, state.fresh) == ((0.0,) * 3, (1.0,) * 3, ())
+    assert (state.card.mean, state.card.std, state.fresh) == ((0.0,) * 3, (1.0,) * 3, ())
 
 
 def test_init_takes_what_fits_and_says_what_does_not(config, tmp_path):

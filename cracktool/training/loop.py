@@ -120,7 +120,7 @@ class _Run:
         )
         self.validation = Validation(manifests, config, self.choice, ranks)
         self.learner = ranks.wrap(Learner(self.state.model), self.choice.device)
-        self.normalise = Normalise(self.state.mean, self.state.std, self.choice.device)
+        self.normalise = Normalise(self.state.card.mean, self.state.card.std, self.choice.device)
         self.teach = build_teaching(config, self.choice, self.state, self.normalise)
 
     def events(self) -> Iterator[Event]:

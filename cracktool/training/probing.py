@@ -94,7 +94,7 @@ def largest_that_fits(steps: Iterator[tuple[int, Step]], device: torch.device) -
 def _steps(config: TrainConfig, choice: Choice, largest: int) -> Iterator[tuple[int, Step]]:
     state = new_state(config, choice)
     objective = build_objective(config, 0)
-    normalise = Normalise(state.mean, state.std, choice.device)
+    normalise = Normalise(state.card.mean, state.card.std, choice.device)
     size = 2  # of one sample alone a batch norm cannot learn everywhere
     while size <= largest:
         images, targets = _noise(config, size)

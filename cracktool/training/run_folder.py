@@ -87,7 +87,10 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None, images: int = 0) -> Card:
-    """Return what the weights say of themselves, with their score on so many validation images after an epoch."""
+    """Return what the weights say of themselves, with their score on so many validation images after an epoch.
+
+    Data and licence of the weights that the run began with are theirs too.
+    """
     by_label = config.supervision != "pixels"
     score = {
         "data": list(config.data),
@@ -99,13 +102,14 @@ def card_of(config: TrainConfig, state: State, ended: EpochEnded | None = None, 
     return Card(
         model=config.model,
         model_args=config.model_args,
-        mean=state.mean,
-        std=state.std,
+        mean=state.card.mean,
+        std=state.card.std,
         tile=config.tile,
         stride=state.model.stride,
         scale=state.model.scale,
         threshold=config.threshold,
-        data=config.data,
+        data=tuple(dict.fromkeys((*state.card.data, *config.data))),
+        licence=state.card.licence,
         scores=({**score, "epoch": ended.epoch, "iou": round(ended.val_iou, 4)},) if ended else (),
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )

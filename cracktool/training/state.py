@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cracktool.card import Card
 from cracktool.config import TrainConfig
 from cracktool.device import Choice, move
 from cracktool.errors import UsageError, WeightsError
@@ -26,17 +27,17 @@ from cracktool.weights import load_fitting, read_any_weights
 
 @dataclass
 class State:
-    """All that changes during a run, saved and restored as one, and how the network's input is normalised.
+    """All that changes during a run, saved and restored as one, and what the run begins with.
 
-    `fresh` are the network's tensors that the initial weights did not hold.
+    `card` is that of the initial weights, which says how the input is normalised and what was learned before; where
+    there are none, that of the bare network. `fresh` are the network's tensors that the initial weights did not hold.
     """
 
     model: PaddedModel
     ema: PaddedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    card: Card
     fresh: tuple[str, ...] = ()
     epoch: int = 0
     best_iou: float = -1.0
@@ -54,8 +55,7 @@ class State:
             "average": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "mean": self.mean,
-            "std": self.std,
+            "card": self.card.to_json(),
             "epoch": self.epoch,
             "best_iou": self.best_iou,
             "best_epoch": self.best_epoch,
@@ -78,7 +78,8 @@ class State:
             self.optimizer.load_state_dict(values["optimizer"])
             if self.scaler.is_enabled() and values["scaler"]:  # the run may have begun where none was needed
                 self.scaler.load_state_dict(values["scaler"])
-            self.mean, self.std = values.get("mean", self.mean), values.get("std", self.std)  # older runs lack them
+            if "card" in values:  # older runs lack it
+                self.card = Card.from_json(values["card"], path=path)
             self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
         except Exception as error:  # a damaged file can go wrong in any way
             reason = "cannot be resumed from: it is damaged, or of another network"
@@ -107,11 +108,11 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
     fresh: tuple[str, ...] = ()
     mean, std = model_statistics(config.model)
+    card = Card(model=config.model, mean=mean, std=std)
     if config.init and not resumed:
         path = weights_path(config.init)
         tensors, card = read_any_weights(path, model, config.model)
         fresh = load_fitting(model, tensors, path=path)
-        mean, std = card.mean, card.std
     set_trainable(model, config.frozen)
     if synchronised and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -122,7 +123,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
     if config.compile:
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
-    return State(model, ema, build_optimizer(model, config), scaler, mean, std, fresh)
+    return State(model, ema, build_optimizer(model, config), scaler, card, fresh)
 
 
 def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:
