@@ -21,6 +21,7 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # without a length behind them
+_LIBPNG_SIDE = 1_000_000  # px; of longer ones it talks on stderr
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -117,14 +118,14 @@ def opencv_pixels(data: bytes) -> int:
     if data.startswith(PNG):
         see_through = data[25:26] in (b"\4", b"\6") or any(kind == b"tRNS" for kind, _, _ in _png_chunks(data))
         height, width = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
-        return 0 if see_through else height * width
+        return 0 if see_through or max(height, width) > _LIBPNG_SIDE else height * width
     return 0
 
 
 def is_plain_grey_png(data: bytes) -> bool:
-    """Tell whether a file is a PNG of 8 bits of grey without transparency, EXIF or animation."""
-    eight_bits_of_grey = data.startswith(PNG) and data[24:26] == b"\x08\0"
-    return eight_bits_of_grey and not any(kind in (b"tRNS", b"eXIf", b"acTL") for kind, _, _ in _png_chunks(data))
+    """Tell whether a file is a PNG of 8 bits of grey that OpenCV reads rightly, without EXIF or animation."""
+    eight_bits_of_grey = data.startswith(PNG) and data[24:26] == b"\x08\0" and opencv_pixels(data) > 0
+    return eight_bits_of_grey and not any(kind in (b"eXIf", b"acTL") for kind, _, _ in _png_chunks(data))
 
 
 def orientation(exif: bytes) -> int:

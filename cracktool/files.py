@@ -92,6 +92,16 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether a file is there; unlike ``Path.is_file``, False too where one may not even look for it."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a folder is there; unlike ``Path.is_dir``, False too where one may not even look for it."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def make_folder(out: Path) -> None:
     """Make the output folder, so that a wrong one is noticed before the work.
 

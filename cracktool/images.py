@@ -120,11 +120,11 @@ def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
     return _decode_pillow(data, name, "L", 0, MAX_PIXELS)
 
 
-def read_size(path: Path, *, page: int = 0) -> tuple[int, int]:
+def read_size(path: Path, *, page: int = 0, max_pixels: int | None = None) -> tuple[int, int]:
     """Return the height and width in px that `read_image` will give of a page, from the header alone.
 
     Raises:
-        InputError: The file is missing, unreadable, or not a picture.
+        InputError: The file is missing, unreadable, too large, or not a picture.
 
     Example:
         >>> read_size(Path("examples/photos/pavement.jpg"))
@@ -138,6 +138,8 @@ def read_size(path: Path, *, page: int = 0) -> tuple[int, int]:
             turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
     except _DAMAGE as error:
         raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
+    if max_pixels is not None:
+        _refuse_more(height * width, max_pixels, str(path))
     return (width, height) if turned else (height, width)
 
 
@@ -304,6 +306,8 @@ def _refuse_more(pixels: int, most: int, name: str) -> None:
 
 
 def _is_whole(picture: PillowImage.Image, page: int) -> bool:
+    if picture.format != "TIFF":  # to look at a frame of a GIF is to decode all before it
+        return True
     picture.seek(page)
     return not int(getattr(picture, "tag_v2", {}).get(254, 0)) & _HALF_PICTURES
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from cracktool.card import METADATA_KEY, Card
 from cracktool.errors import WeightsError, did_you_mean
+from cracktool.files import is_file
 
 SHIPPED = ("fast", "accurate")
 """Names for ``--weights`` of the sets that ship, as crack-NAME.safetensors; the first is the default."""
@@ -136,7 +137,7 @@ def published_path(name: str) -> Path:
     """
     published = REGISTRY[name]
     path = cache_folder() / published.file
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"the weights {name} are not there; licence: {published.licence}",
             path=path,
@@ -162,7 +163,7 @@ def shipped_weights(name: str = SHIPPED[0]) -> Path:
     """
     file = f"crack-{name}.safetensors"
     for folder in SHIPPED_FOLDERS:
-        if (folder / file).is_file():
+        if is_file(folder / file):
             return folder / file
     raise WeightsError(f"the installation lacks {file}", remedy="install cracktool again, or give --weights FILE")
 
@@ -181,9 +182,9 @@ def weights_path(spec: str | Path | None) -> Path:
         return shipped_weights()
     path = Path(spec)
     for name in ("best.safetensors", HUB_TENSORS):  # a run folder of `crack train`, a model folder
-        if (path / name).is_file():
+        if is_file(path / name):
             return path / name
-    if path.is_file():
+    if is_file(path):
         return path
     if str(spec) in SHIPPED:
         return shipped_weights(str(spec))

@@ -198,6 +198,7 @@ def test_dry_run_leaves_out_what_is_there(crack, photos, tmp_path):
 def test_shards_share_the_work(crack, photos, tmp_path):
     for number in range(6):
         (photos / f"more{number}.jpg").write_bytes((photos / "one.jpg").read_bytes())
+    (photos / os.fsdecode(b"caf\xe9.jpg")).write_bytes((photos / "one.jpg").read_bytes())
     whole = crack("infer", photos, "-o", tmp_path / "masks", "--dry-run")[1].split()
     parts = [crack("infer", photos, "-o", tmp_path / "masks", "--shard", f"{part}/3")[1].split() for part in (1, 2, 3)]
     assert sorted(path for part in parts for path in part) == sorted(whole)

@@ -408,6 +408,13 @@ def test_extreme_sizes(shape, kind):
     assert read_mask(encode(grey, kind), threshold=90).all()
 
 
+def test_a_png_longer_than_opencv_reads(capfd):
+    long = encode_png(np.full((1, 1_000_001), 100, np.uint8))
+    assert read_image(long).shape == (1, 1_000_001, 3)
+    assert read_grey(long).min() == 100
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", ["RGBA", "TIFF", "BMP", "WebP", "CMYK"])
 def test_pillows_limit_is_lifted_only_meanwhile(kind, monkeypatch):
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 10)  # a warning from 11 px on, an error from 21 px on

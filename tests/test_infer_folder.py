@@ -30,6 +30,7 @@ from cracktool.inference import (
     Skipped,
     infer_bytes,
     infer_folder,
+    load_network,
 )
 from cracktool.inference.journal import FAILURES_NAME, FILE_NAME, Journal
 from cracktool.inference.memory import MainMemory
@@ -208,6 +209,35 @@ def test_clashes_are_refused_before_any_work(tmp_path):
         infer_folder(predictor, [tmp_path / "other"], tmp_path / "other")
     assert predictor.network.tiles == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_no_photo_writes_into_the_masks_of_a_video(tmp_path):
+    save(tmp_path / "in" / "a.frames" / "000001.png")
+    (tmp_path / "in" / "a.mp4").write_bytes(b"frames")
+    with pytest.raises(UsageError, match=r"a\.mp4 and .*000001\.png would both write a\.frames "):
+        infer_folder(Predictor(Red()), [tmp_path / "in"], tmp_path / "out")
+
+
+def test_what_may_not_be_looked_at_fails_alone(tmp_path, monkeypatch):
+    closed = [save(tmp_path / "closed" / name) for name in ("a.png", "b.tif", "c.gif")]
+    good = save(tmp_path / "good.png")
+
+    def guarded(look):
+        def refuse(path, **options):
+            if "closed/" in os.fspath(path):
+                raise PermissionError(13, "Permission denied", path)
+            return look(path, **options)
+
+        return refuse
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+    *failed, done = run([*closed, good], tmp_path / "out")
+    assert [str(each.error) for each in failed] == [f"{path}: cannot be read: Permission denied" for path in closed]
+    assert type(done) is Done
+    assert len(run([tmp_path / "closed"], tmp_path / "again")) == 3  # their folder can be listed
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_network(tmp_path / "closed" / "crack.onnx")
 
 
 def test_a_probability_file_may_clash_too(tmp_path):

@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -14,7 +17,7 @@ from cracktool.errors import UsageError
 from cracktool.images import read_mask
 from cracktool.inference import Done, Failed, FolderOptions, Skipped, infer_folder, infer_ray, load_predictor
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own code warns of much
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own code warns of much
 ROOT = Path(__file__).parents[1]
 LOAD = {"device": "cpu", "dtype": "float32", "tile": 128}
 
@@ -43,6 +46,7 @@ def workers():
     return [each for each in mine if each.is_running() and "ray::Actor" in " ".join(each.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(ray, tmp_path):
     pytest.importorskip("psutil")
     photos, out = tmp_path / "in", tmp_path / "ray"
@@ -71,6 +75,7 @@ def test_a_killed_worker_changes_nothing(ray, tmp_path):
     assert {type(result) for result in again} == {Skipped, Failed}
 
 
+@pytest.mark.slow
 def test_the_example_of_ray_data_gives_the_masks_of_a_plain_run(tmp_path):
     pytest.importorskip("ray.data", reason="needs ray[data]")
     photos, out = tmp_path / "in", tmp_path / "out"
@@ -88,6 +93,49 @@ def test_the_example_of_ray_data_gives_the_masks_of_a_plain_run(tmp_path):
     for result in plain:
         (mask,) = result.outputs
         assert np.array_equal(read_mask(mask), read_mask(out / mask.name))
+
+
+class OneProcess:
+    """Ray's functions without its processes: an actor works when its result is asked for."""
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": 2}
+
+    def remote(self, **options):
+        def actor(kind, work):
+            return SimpleNamespace(run=SimpleNamespace(remote=partial(partial, kind(work).run)))
+
+        return lambda kind: SimpleNamespace(remote=partial(actor, kind))
+
+    def wait(self, calls):
+        return calls[:1], calls[1:]
+
+    def get(self, call):
+        return call()
+
+
+def test_what_is_there_stays_and_warnings_arrive(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", OneProcess())
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "in", 2)
+    predictor, photos, out = load_predictor(**LOAD), [Path("in")], Path("out")
+    list(infer_folder(predictor, photos, out))
+    (out / "00.png").write_bytes(b"mended")
+    writer = cv2.VideoWriter("in/film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for index in range(20):
+        writer.write(np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    writer.release()
+    film = Path("in/film.avi")
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    results = list(infer_ray(predictor, LOAD, photos, out, FolderOptions(probs=True), workers=2))
+    assert [type(result) for result in results] == [Done] * 3
+    assert [path.exists() for result in results for path in result.outputs] == [True] * 6
+    assert (out / "00.png").read_bytes() == b"mended"
+    (warning,) = predictor.warnings
+    assert "film.avi: only" in warning
 
 
 def test_refusals(tmp_path, monkeypatch):

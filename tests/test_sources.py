@@ -85,6 +85,13 @@ def test_pages_that_are_no_pictures_of_their_own(tmp_path):
         read_image(tmp_path / "cog.tif", page=7)
 
 
+def test_frames_of_an_animation_are_not_decoded_to_be_counted(tmp_path, monkeypatch):
+    frames = [PillowImage.new("RGB", (30, 20), (20 * index, 0, 0)) for index in range(9)]
+    frames[0].save(tmp_path / "loop.gif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(PillowImage.Image, "load", lambda picture: pytest.fail("a frame was decoded"))
+    assert read_pages(tmp_path / "loop.gif") == tuple(range(9))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
 def test_animated_pictures(tmp_path, kind):
     frames = [PillowImage.new("RGB", (30, 20), (200 * (index % 2), 0, 0)) for index in range(3)]
@@ -138,8 +145,9 @@ def test_a_file_that_claims_to_be_huge_is_refused_and_the_limit_can_be_moved(tmp
     with pytest.raises(InputError, match=r"400 megapixels are more than the limit of 268 .*--max-megapixels"):
         read_image(tmp_path / "bomb.png")
     PillowImage.fromarray(picture(50, 70)).save(tmp_path / "a.jpg")
-    (failed,) = run([tmp_path / "a.jpg"], tmp_path / "out", max_pixels=3000)
-    assert "limit" in str(failed.error)
+    for dry_run in (True, False):
+        (failed,) = run([tmp_path / "a.jpg"], tmp_path / "out", max_pixels=3000, dry_run=dry_run)
+        assert "limit" in str(failed.error)
     (done,) = run([tmp_path / "a.jpg"], tmp_path / "out", max_pixels=4000)
     assert isinstance(done, Done)
 
@@ -184,6 +192,16 @@ def test_every_second_frame_of_a_video(tmp_path):
     assert abs(places[2] - places[3]) < 3 < abs(places[2] - places[4])  # each frame that was run is shown twice
     assert type(run([tmp_path / "in"], tmp_path / "out", every=2, overlay=True, probs=True)[0]) is Skipped
     assert type(run([tmp_path / "in"], tmp_path / "out", every=3)[0]) is Failed  # other options
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (63, 95)])
+def test_of_odd_frames_nothing_is_lost(tmp_path, shape):
+    frames = [PillowImage.fromarray(picture(*shape, seed=index)) for index in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "a.gif").rename(tmp_path / "a.mkv")  # OpenCV writes even sides alone, but reads all
+    (done,) = run([tmp_path / "a.mkv"], tmp_path / "out", overlay=True)
+    assert (done.height, done.width) == shape
+    assert VideoReader(done.outputs[1]).shape_claimed() == tuple(side + 1 for side in shape)
 
 
 def test_smoothing_fades_what_is_seen_once(tmp_path):
@@ -272,8 +290,10 @@ def test_videos_and_photos_keep_their_order_and_what_is_no_video_fails(tmp_path)
     film(folder / "b.avi", flashes(3))
     (folder / "c.mp4").write_text("no video")
     PillowImage.fromarray(picture()).save(folder / "d.png")
+    (folder / "e.mov").symlink_to("gone.mov")
     results = run([folder], tmp_path / "out")
-    assert [type(result) for result in results] == [Done, Done, Failed, Done]
+    assert [type(result) for result in results] == [Done, Done, Failed, Done, Failed]
+    assert "e.mov: cannot be read: No such file" in str(results[4].error)
     assert re.search(r"c\.mp4: not a video that OpenCV can open", str(results[2].error))
     plans = run([folder / "b.avi"], tmp_path / "other", dry_run=True, every=2)
     assert plans == [Planned(folder / "b.avi", (tmp_path / "other" / "b.frames",), 64, 96, 2)]
@@ -350,9 +370,11 @@ def test_rasters_of_other_kinds(rasterio, tmp_path):
         "grey.tif": (grey, expected(grey[..., None])),
         "deep.tif": (grey.astype(np.uint16) * 256 + 77, expected(grey[..., None])),
         "infrared.tif": (np.dstack([picture(90, 100), grey]), expected(picture(90, 100))),
+        "negative.tif": (255 - grey, expected(grey[..., None])),
     }
     for name, (pixels, mask) in made.items():
-        (done,) = run([ortho(rasterio, tmp_path / name, pixels)], tmp_path / "out")
+        options = {"photometric": "miniswhite"} if name == "negative.tif" else {}
+        (done,) = run([ortho(rasterio, tmp_path / name, pixels, **options)], tmp_path / "out")
         assert np.array_equal(read(done.outputs[0]), mask), name
     (failed,) = run([ortho(rasterio, tmp_path / "float.tif", grey.astype(np.float32))], tmp_path / "out")
     assert "float32, not 8 or 16 bits (make 8 bits of it: gdal_translate" in str(failed.error)
@@ -507,6 +529,18 @@ def test_a_file_that_hangs_is_given_up(tmp_path):
     assert "b.png: gave no answer for 0.5 s" in str(results[1].error)
     assert time.monotonic() - began < 5
     with (folder / "b.png").open("wb"):  # its thread can end
+        pass
+
+
+@pytest.mark.parametrize(("name", "dry_run"), [("b.mp4", False), ("b.mp4", True), ("b.png", True)])
+def test_opening_may_hang_too(tmp_path, name, dry_run):
+    PillowImage.fromarray(picture()).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / name)
+    predictor = Predictor(Red(), timeout=0.5)
+    first, second = infer_folder(predictor, [tmp_path], tmp_path / "out", FolderOptions(dry_run=dry_run))
+    assert type(first) is (Planned if dry_run else Done)
+    assert f"{name}: gave no answer for 0.5 s" in str(second.error)
+    with (tmp_path / name).open("wb"):  # its thread can end
         pass
 
 

@@ -158,7 +158,7 @@ def infer(
         every=every, smooth=smooth, max_pixels=max_pixels,
     )  # fmt: skip
     if ray:
-        file = weights.absolute() if weights is not None and weights.exists() else weights
+        file = weights.absolute() if weights is not None and os.path.lexists(weights) else weights
         load |= {"weights": file, "device": device, "convert": convert}
         run = partial(infer_ray, predictor, load, names, Path(out), workers=ray)
     else:

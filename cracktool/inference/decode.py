@@ -76,6 +76,15 @@ def prefetched(items: Iterable[V], ahead: int, timeout: float = TIMEOUT) -> Iter
         places.release()
 
 
+def answer(call: Callable[[], V], timeout: float) -> V:
+    """Return what a call gives, made in a thread of its own.
+
+    Raises:
+        InputError: It took longer than `timeout` seconds.
+    """
+    return next(prefetched((call() for _ in range(1)), 1, timeout))
+
+
 def _begin(read: Callable[[T], Image | Raster], item: T) -> Future[Image | Raster | CrackError]:
     future: Future[Image | Raster | CrackError] = Future()
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from cracktool.errors import CrackError, OutputError, UsageError
 from cracktool.files import make_folder
 from cracktool.images import MAX_PIXELS, encode_png, read_image, read_size
+from cracktool.inference.decode import answer
 from cracktool.inference.engine import Predictor
 from cracktool.inference.events import Band, Broken, Opened
 from cracktool.inference.inputs import Task, Unusable, plan_tasks
@@ -146,7 +148,8 @@ def infer_folder(
     options = options or FolderOptions()
     verdicts, journal = plan_work(predictor, inputs, out, options)
     if options.dry_run:
-        return (_planned(task, options) if verdict is None else verdict for task, verdict in verdicts)
+        timeout = predictor.timeout
+        return (_planned(task, options, timeout) if verdict is None else verdict for task, verdict in verdicts)
     make_folder(out)
     results = _results(predictor, verdicts, journal, options, stop or threading.Event())
     return noted(results, FailureList(out, options.part))
@@ -214,12 +217,12 @@ def _sparing(task: Task | Unusable) -> Task | Unusable:
     return replace(task, kept=frozenset(path for path in task.outputs if os.path.lexists(path)))
 
 
-def _planned(task: Task | Unusable, options: FolderOptions) -> Planned | Failed:
+def _planned(task: Task | Unusable, options: FolderOptions, timeout: float) -> Planned | Failed:
     assert isinstance(task, Task)  # the other kind has its verdict
     try:
-        height, width, frames = _size(task, options)
+        height, width, frames = answer(partial(_size, task, options), timeout)
     except CrackError as error:
-        return Failed(task.photo, error)
+        return Failed.of(task, error)
     return Planned(task.photo, task.outputs, height, width, frames)
 
 
@@ -230,7 +233,7 @@ def _size(task: Task, options: FolderOptions) -> tuple[int, int, int]:
     if task.by_rows:
         raster = GeoRaster(task.photo)
         return raster.height, raster.width, 1
-    return *read_size(task.photo, page=task.page), 1
+    return *read_size(task.photo, page=task.page, max_pixels=options.max_pixels), 1
 
 
 def noted(results: Iterator[Result], failures: FailureList) -> Iterator[Result]:

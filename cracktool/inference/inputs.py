@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cracktool.errors import InputError, UsageError
+from cracktool.files import is_file, is_folder
 from cracktool.images import EXTENSIONS, read_pages
 from cracktool.inference.rasters import is_raster
 
@@ -110,7 +111,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def _is_in(shard: tuple[int, int], task: Task | Unusable, out: Path) -> bool:
     name = task.mask.relative_to(out) if isinstance(task, Task) else task.path
-    number = int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8], "big")
+    number = int.from_bytes(hashlib.sha256(os.fsencode(name.as_posix())).digest()[:8], "big")
     return number % shard[1] == shard[0] - 1
 
 
@@ -140,7 +141,7 @@ def _task(photo: Path, place: Path, endings: Sequence[str], probs: bool, overlay
 
 
 def _pages(photo: Path) -> tuple[int, ...]:
-    if photo.suffix.lower() not in _PAGED or not photo.is_file():
+    if photo.suffix.lower() not in _PAGED or not is_file(photo):
         return (0,)
     try:
         return read_pages(photo)
@@ -150,7 +151,7 @@ def _pages(photo: Path) -> tuple[int, ...]:
 
 def _find(given: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
     """Give each photo with its place in the output folder, without ending."""
-    if given.is_dir():
+    if is_folder(given):
         found = list(_walk(given, out))
     elif os.path.lexists(given):
         found = [(given, Path(given.stem))]
@@ -158,16 +159,26 @@ def _find(given: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
         names = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207  # Path.glob wants a folder to start from
         found = [pair for name in names for pair in _matched(Path(name), out)]
     else:
-        found = [(given, Unusable(given, InputError("no such file or folder", path=given)))]
+        found = [(given, Unusable(given, InputError(_why_absent(given), path=given)))]
     if not found:
-        reason = "no photo in this folder" if given.is_dir() else "no photo matches"
+        reason = "no photo in this folder" if is_folder(given) else "no photo matches"
         kinds = " ".join(sorted(_READ))
         found = [(given, Unusable(given, InputError(reason, path=given, remedy=f"photos end in {kinds}")))]
     yield from found
 
 
+def _why_absent(path: Path) -> str:
+    try:
+        path.lstat()
+    except PermissionError:
+        return "cannot be read: Permission denied"
+    except OSError:
+        pass
+    return "no such file or folder"
+
+
 def _matched(path: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
-    if path.is_dir():
+    if is_folder(path):
         yield from _walk(path, out)
     elif path.suffix.lower() in _READ:
         yield path, Path(path.stem)
@@ -195,7 +206,7 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path | Unusable]]:
 
 def _without_clashes(tasks: Iterable[Task | Unusable]) -> Iterator[Task | Unusable]:
     tasks = list(tasks)
-    photos = {os.path.realpath(task.photo): task.photo for task in tasks if isinstance(task, Task)}
+    photos = {os.path.realpath(task.photo) for task in tasks if isinstance(task, Task)}
     writers: dict[Path, Path] = {}
     for task in tasks:
         if isinstance(task, Unusable):
@@ -205,11 +216,19 @@ def _without_clashes(tasks: Iterable[Task | Unusable]) -> Iterator[Task | Unusab
         if other is not None and os.path.realpath(other) == os.path.realpath(task.photo):
             continue  # given twice, as by a folder and a file in it
         if other is not None:
-            reason = f"{other} and {task.photo} would both write {task.mask.name}"
-            raise UsageError(reason, remedy="rename one of them, or run them into separate folders")
+            raise _clash(other, task.photo, task.mask)
         for path in task.outputs:
             if os.path.realpath(path) in photos:
                 reason = f"the result of {task.photo} would overwrite this photo"
                 raise UsageError(reason, path=path, remedy="choose another folder with -o")
             writers[path] = task.photo
         yield task
+    for folder, photo in {path.parent: photo for path, photo in writers.items()}.items():
+        for above in (folder, *folder.parents):
+            if above in writers:  # such as the frames of a video
+                raise _clash(writers[above], photo, above)
+
+
+def _clash(photo: Path, other: Path, result: Path) -> UsageError:
+    reason = f"{photo} and {other} would both write {result.name}"
+    return UsageError(reason, remedy="rename one of them, or run them into separate folders")

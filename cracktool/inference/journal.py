@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cracktool.errors import CrackError, InputError, OutputError, UsageError
+from cracktool.files import is_folder
 from cracktool.inference.inputs import Task
 
 FILE_NAME = "crack-infer.jsonl"
@@ -94,7 +95,7 @@ class Journal:
         self.options = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = folder
         self._lock = threading.Lock()
-        files = sorted({*folder.glob("crack-infer.*jsonl"), self.path})
+        files = sorted({*(folder.glob("crack-infer.*jsonl") if is_folder(folder) else ()), self.path})
         records = sorted((record for file in files for record in _read(file)), key=lambda record: record.finished)
         self._by_output = {name: record for record in records for name in record.outputs}  # the last one counts
 

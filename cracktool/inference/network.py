@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cracktool.card import Card, check_model
 from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.files import is_file
 from cracktool.inference.converted import Convert, choose_engine, load_converted
 from cracktool.inference.memory import Array, Memory
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork
@@ -101,7 +102,7 @@ def _load_exported(path: Path, engine: str, device: str, dtype: str) -> Network:
     if engine not in ("auto", *able):
         advice = f"use --engine {able[0]}, or the .safetensors file that it was made of"
         raise UsageError(f"{engine} does not run {path.suffix} files", path=path, remedy=advice)
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError("no such weights file", path=path, remedy="leave --weights out for the weights that ship")
     if path.suffix == ".pt2":
         from cracktool.device import choose_device

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cracktool.containers import AGAIN
 from cracktool.errors import InputError, OutputError
-from cracktool.files import MAKE_ROOM
+from cracktool.files import MAKE_ROOM, is_file
 from cracktool.georeference import ENDINGS, has_rasterio, open_raster
 from cracktool.images import EIGHT_BITS, Image, Mask, read_exif
 
@@ -50,7 +50,7 @@ def is_raster(path: Path) -> tuple[bool, bool]:
 
     A large one without georeference is not where it has several pages or must be turned, which rasterio does not do.
     """
-    if path.suffix.lower() not in ENDINGS or not path.is_file() or not has_rasterio():
+    if path.suffix.lower() not in ENDINGS or not is_file(path) or not has_rasterio():
         return False, False
     try:
         with open_raster(path) as dataset:
@@ -97,6 +97,7 @@ class GeoRaster:
         self.width: int = self._dataset.width
         self._bands, self._palette = _colours(self._dataset)
         self._always_valid = _always_valid(self._dataset)
+        self._inverted = self._dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
 
     def read(self, top: int, bottom: int) -> tuple[Image, Mask | None]:
         """Return rows and where they show something; see `Raster`."""
@@ -119,6 +120,8 @@ class GeoRaster:
         return {"crs": dataset.crs, "transform": transform, "has_holes": not self._always_valid}
 
     def _rgb(self, values: npt.NDArray[Any]) -> Image:
+        if self._inverted:
+            values = ~values
         if values.dtype == np.uint16:
             values = (values >> 8).astype(np.uint8)
         if self._palette is not None:

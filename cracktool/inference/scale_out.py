@@ -44,7 +44,7 @@ def infer_ray(
     is stopped can be continued by a plain one, and the other way round.
 
     Args:
-        predictor: Says what is finished already; runs nothing.
+        predictor: Says what is finished already, and what its like on other machines warn of; runs nothing.
         load: Keyword arguments with which `load_predictor` makes the same, for each actor to load its own.
         inputs: As in `infer_folder`.
         out: Folder of the results, the same on all machines.
@@ -69,9 +69,8 @@ def infer_ray(
     make_folder(out)
     tasks = [task for task, verdict in verdicts if verdict is None and isinstance(task, Task)]
     known = [verdict for _, verdict in verdicts if verdict is not None]
-    share = {"num_gpus": 1.0} if str(predictor.network.device).startswith("cuda") else {}
     work = _Work(dict(load), out.absolute(), options)
-    results = chain(known, _results(ray, tasks, work, workers, share, stop or threading.Event()))
+    results = chain(known, _results(ray, tasks, work, workers, predictor, stop or threading.Event()))
     return noted(results, FailureList(out, options.part))
 
 
@@ -94,20 +93,23 @@ class Actor:
         self._predictor: Predictor = load_predictor(**work.load)
         self._journal = open_journal(self._predictor, work.out, work.options, f"ray-{secrets.token_hex(4)}")
 
-    def run(self, tasks: Sequence[tuple[int, Task]]) -> list[tuple[int, Done | Failed]]:
-        """Do tasks; return their results beside their numbers."""
+    def run(self, tasks: Sequence[tuple[int, Task]]) -> tuple[list[tuple[int, Done | Failed]], list[str]]:
+        """Do tasks; return their results beside their numbers, and what the user should know of the work."""
+        self._predictor.warnings.clear()
         results = run_tasks(self._predictor, (task for _, task in tasks), self._journal, self._work.options)
-        return [(number, result) for (number, _), result in zip(tasks, results, strict=True)]
+        done = [(number, result) for (number, _), result in zip(tasks, results, strict=True)]
+        return done, self._predictor.warnings
 
 
 def _results(
-    ray: Any, tasks: Sequence[Task], work: _Work, workers: int, share: dict[str, float], stop: threading.Event
+    ray: Any, tasks: Sequence[Task], work: _Work, workers: int, predictor: Predictor, stop: threading.Event
 ) -> Iterator[Result]:
     if not tasks:
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    share = share or {"num_cpus": ray.cluster_resources().get("CPU", 1) / workers}
+    on_gpu = str(predictor.network.device).startswith("cuda")
+    share = {"num_gpus": 1.0} if on_gpu else {"num_cpus": ray.cluster_resources().get("CPU", 1) / workers}
     here = Path.cwd()
     numbered = [(number, _absolute(task, here)) for number, task in enumerate(tasks)]
     batches = iter([numbered[start : start + _BATCH] for start in range(0, len(numbered), _BATCH)])
@@ -120,7 +122,9 @@ def _results(
         batch = None if stop.is_set() else next(batches, None)
         if batch is not None:
             running[actor.run.remote(batch)] = actor
-        for number, result in ray.get(ready):
+        results, warnings = ray.get(ready)
+        predictor.warnings += warnings
+        for number, result in results:
             task = tasks[number]
             given = {"path": task.photo} | ({"outputs": task.outputs} if isinstance(result, Done) else {})
             yield replace(result, **given)
@@ -128,7 +132,7 @@ def _results(
 
 def _absolute(task: Task, here: Path) -> Task:
     paths: dict[str, Any] = {name: here / value for name, value in vars(task).items() if isinstance(value, Path)}
-    return replace(task, **paths)
+    return replace(task, **paths, kept=frozenset(here / path for path in task.kept))
 
 
 def _ray() -> Any:

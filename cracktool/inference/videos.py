@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from cracktool.errors import CrackError, InputError, OutputError
 from cracktool.files import MAKE_ROOM, atomic_path
 from cracktool.images import Image, encode_png
-from cracktool.inference.decode import prefetched
+from cracktool.inference.decode import answer, prefetched
 from cracktool.inference.engine import Predictor
 from cracktool.inference.inputs import Task
 from cracktool.inference.journal import Journal, Record, file_state
@@ -68,8 +69,12 @@ class VideoReader:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong with a file is said by an exception
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
-            reason = "not a video that OpenCV can open" if path.is_file() else "no such file"
-            raise InputError(reason, path=path, remedy="make an .mp4 of it: ffmpeg -i VIDEO video.mp4")
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
+            remedy = "make an .mp4 of it: ffmpeg -i VIDEO video.mp4"
+            raise InputError("not a video that OpenCV can open", path=path, remedy=remedy)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if math.isfinite(fps) and fps > 0 else _USUAL_FPS
         self.count = 0
@@ -98,7 +103,7 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Writes frames as an .mp4.
+    """Writes frames as an .mp4, whose sides are even: of odd ones the last row or column is there twice.
 
     Args:
         path: The file; its name ends in .mp4.
@@ -113,7 +118,9 @@ class VideoWriter:
         self._path, self._count = path, 0
         code = cv2.VideoWriter_fourcc(*_CODEC)  # type: ignore[attr-defined]
         rate = fps if fps <= _MOST_EXACT_FPS else round(fps)
-        self._writer = cv2.VideoWriter(str(path), code, rate, (shape_hw[1], shape_hw[0]))
+        self._odd_hw = shape_hw[0] % 2, shape_hw[1] % 2
+        sides = shape_hw[1] + self._odd_hw[1], shape_hw[0] + self._odd_hw[0]
+        self._writer = cv2.VideoWriter(str(path), code, rate, sides)
         if not self._writer.isOpened():
             reason = f"OpenCV cannot write a video of {shape_hw[1]} x {shape_hw[0]} px there"
             raise OutputError(reason, remedy="leave --overlay out")
@@ -121,6 +128,7 @@ class VideoWriter:
     def write(self, image: Image, times: int) -> None:
         """Append a frame, RGB uint8 (H, W, 3), to be seen for as long as `times` frames."""
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        pixels = cv2.copyMakeBorder(pixels, 0, self._odd_hw[0], 0, self._odd_hw[1], cv2.BORDER_REPLICATE)
         for _ in range(times):
             self._writer.write(pixels)
         self._count += times
@@ -168,7 +176,8 @@ def write_video(predictor: Predictor, task: Task, journal: Journal, *, every: in
     is_new = not any(os.path.lexists(path) for path in task.outputs)
     try:
         with ExitStack() as files:
-            run = _Run(predictor, task, files, VideoReader(task.photo, every), smooth)
+            reader = answer(partial(VideoReader, task.photo, every), predictor.timeout)
+            run = _Run(predictor, task, files, reader, smooth)
             height, width, fraction = run.finish()
             record = Record.of(task, state, journal, (height, width), fraction, time.perf_counter() - began)
             if is_new:  # as for photos: see `writing`

@@ -16,7 +16,7 @@ import numpy as np
 
 from cracktool import __version__
 from cracktool.errors import CrackError, InputError, OutputError
-from cracktool.files import is_by_product
+from cracktool.files import is_by_product, is_file, is_folder
 from cracktool.georeference import ENDINGS, GeoReference, read_georeference
 from cracktool.images import EXTENSIONS, Image, Mask
 from cracktool.inference.folder import Skipped
@@ -91,7 +91,7 @@ def find_pairs(inputs: Sequence[str | Path], masks: Path, out: Path) -> list[Pai
     Raises:
         InputError: There is nothing at all.
     """
-    if not masks.is_dir():
+    if not is_folder(masks):
         raise InputError("no such folder of masks", path=masks)
     there = [each for each in plan_tasks([masks], out, probs=False, overlay=False) if not _is_by_product(each, masks)]
     tasks = plan_tasks(inputs, out, probs=False, overlay=False) if inputs else there
@@ -129,7 +129,7 @@ def _is_by_product(task: Task | Unusable, masks: Path) -> bool:
 
 def _mask_of(masks: Path, name: str) -> Path | None:
     places = (masks / (name + ending) for ending in sorted(EXTENSIONS, key=lambda each: each != ".png"))
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if is_file(place)), None)
 
 
 def inspect_photos(
