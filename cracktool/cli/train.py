@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cracktool.cli.options import Debug, Quiet
+from cracktool.cli.options import Debug, Quiet, refuse_others
 from cracktool.cli.screen import leaving_at_once, print_data, print_table, tell
 from cracktool.errors import UsageError, WeightsError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Name of the network.")] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="Prepared data set; may be repeated.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.")] = None,
@@ -64,6 +65,7 @@ def train(
     Example: crack train --model unet_resnet34 --data data/crack500 --epochs 50
     """
     if list_models:
+        refuse_others(context, ["list_models"], "--list-models trains nothing")
         _list_models()
         return
     from cracktool.config import read_recipe, recipe_names, resolve

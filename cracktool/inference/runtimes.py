@@ -263,7 +263,8 @@ def _openvino_format(dtype: str) -> tuple[str, str]:
     if dtype == "auto":
         return ("bfloat16", "which it has units for") if cpu_has_bfloat16() else ("float32", "safe everywhere")
     if dtype not in _FORMATS:
-        raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, _FORMATS) or f"use {', '.join(_FORMATS)}")
+        remedy = did_you_mean(dtype, _FORMATS) or f"use auto, {', '.join(_FORMATS)}"
+        raise UsageError(f"no dtype {dtype!r}", remedy=remedy)
     return dtype, "as asked"
 
 

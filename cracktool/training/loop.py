@@ -65,7 +65,8 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterato
         ...     print(event)
     """
     check_folder(folder, config, resume=resume)
-    build_objective(config, 0)  # a wrong name is refused before anything is read
+    build_objective(config, 0)  # wrong names are refused before anything is read
+    model_statistics(config.model)
     with join_ranks(config.device) as ranks:
         yield from _Run(config, folder, ranks, resumed=resume and (folder / STATE).is_file()).events()
 
@@ -103,11 +104,11 @@ class _Run:
         self.config = config
         self.folder = folder
         self.ranks = ranks
+        manifests = [read_manifest(path) for path in config.data]  # before weights are downloaded
         self.choice = choose_device(ranks.device(config.device), config.dtype)
         self.state = new_state(config, self.choice, synchronised=ranks.size > 1, resumed=resumed)
         if resumed:
             self.state.restore(folder / STATE)
-        manifests = [read_manifest(path) for path in config.data]
         if self.state.model.scale > 1 and not config.degrade:
             raise UsageError(f"{config.model} restores degraded photos, but none are made", remedy="set degrade=true")
         learned = [each.split("train") for each in manifests]
