@@ -251,6 +251,15 @@ def test_closed_streams_and_a_full_disk(photos, tmp_path):
     assert (full.returncode, full.stderr) == (1, "crack: <stdout>: cannot be written: No space left on device\n")
 
 
+def test_nothing_is_reported_to_the_maker_of_a_runtime(photos, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    env |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / ".cache")}
+    command = [*CRACK, "infer", photos / "one.jpg", "-o", tmp_path / "masks", "--device", "cpu", "--dtype", "float32"]
+    done = subprocess.run(command, env=env, check=True, capture_output=True)
+    assert b"ONNX Runtime" in done.stderr
+    assert not list(tmp_path.glob("home/.cache/Microsoft*"))  # where reports wait to be sent
+
+
 def test_one_photo_writes_over_nothing_and_takes_no_options_of_many(crack, photos, tmp_path):
     photo, out = photos / "one.jpg", tmp_path / "mask.png"
     photo.rename(tmp_path / "-")

@@ -60,9 +60,7 @@ _OF_NETWORKS = (
 
 def infer(
     context: typer.Context,
-    inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, globs, or -.")
-    ] = None,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT", help="Photos, folders, globs, or -.")] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
     weights: Weights = None,
     model: Model = None,

@@ -73,6 +73,8 @@ def build_predictor(
 
 def tile_side(tile: str) -> int | None:
     """Return the side of the tiles in px, None for what suits each photo."""
-    if tile == "auto" or tile.isdecimal():
-        return None if tile == "auto" else int(tile)
+    if tile == "auto":
+        return None
+    if tile.isdecimal():
+        return int(tile)
     raise UsageError(f"--tile is {tile!r}, but must be px or auto", remedy="leave it out")

@@ -29,6 +29,9 @@ IMAGE, PIXELS = "image", "pixels"
 PROBS, LOGITS = "probs", "logits"
 """Names of its output, float32 (B, 1, H, W)."""
 
+# From 1.29 on ONNX Runtime tells its maker over the network which models are run, unless this is set before its import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _FOREIGN = "use one from crack export"
 _AGAIN = "export it again"
