@@ -200,14 +200,7 @@ class TrainConfig:
         ):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _check(self.workers >= -1, "workers", self.workers, "-1 or more")
-        for name in (
-            "crack_crops",
-            "empty_crops",
-            "boundary_cap",
-            "beta",
-            "mine_share",
-            "unlabelled_share",
-        ):
+        for name in ("crack_crops", "empty_crops", "boundary_cap", "beta", "mine_share", "unlabelled_share"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
         _check(0 <= self.momentum < 1, "momentum", self.momentum, "from 0 to below 1")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
@@ -391,14 +384,8 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
         return _typed(hint, value, f"{name}.")
     origin = get_origin(hint)
     if origin is Literal:
-        _check(
-            value in get_args(hint),
-            name,
-            value,
-            f"one of {', '.join(map(str, get_args(hint)))}",
-            str(value),
-            get_args(hint),
-        )
+        known = get_args(hint)
+        _check(value in known, name, value, f"one of {', '.join(known)}", str(value), known)
         return value
     if origin is tuple:
         return _coerce_tuple(get_args(hint), value, name)

@@ -79,7 +79,7 @@ def choose_device(name: str = "auto", dtype: str = "auto") -> Choice:
         'CPU (as asked) in float32 (as asked)'
     """
     if dtype != "auto" and dtype not in DTYPES:
-        raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, DTYPES) or f"use {', '.join(DTYPES)}")
+        raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, DTYPES) or f"use auto, {', '.join(DTYPES)}")
     import torch
 
     device, why_device = _best_device() if name == "auto" else (_named_device(name), "as asked")

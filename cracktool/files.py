@@ -108,12 +108,13 @@ def make_folder(out: Path) -> None:
     Raises:
         OutputError: It cannot be made or written, or is a file.
     """
+    remedy = "choose another folder with -o"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot be made a folder: {error.strerror or error}", path=out) from error
+        raise OutputError(f"cannot be made a folder: {error.strerror or error}", path=out, remedy=remedy) from error
     if not os.access(out, os.W_OK | os.X_OK):
-        raise OutputError("cannot be written: Permission denied", path=out, remedy="choose another folder with -o")
+        raise OutputError("cannot be written: Permission denied", path=out, remedy=remedy)
 
 
 def relative(path: str | Path, folder: Path) -> str:

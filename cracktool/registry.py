@@ -6,6 +6,7 @@ Reads no tensors, downloads nothing and needs no PyTorch.
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,11 @@ def cache_folder() -> Path:
     """Return the folder where published checkpoints are looked for: ``$CRACKTOOL_CACHE``, else the user's cache."""
     if folder := os.environ.get("CRACKTOOL_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cracktool" / "checkpoints"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user who is only a number, as in some containers
+        home = Path(tempfile.gettempdir()) / f"home-{os.getuid()}"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "cracktool" / "checkpoints"
 
 
 def published_path(name: str) -> Path:

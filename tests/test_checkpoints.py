@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import sys
+import tempfile
 import types
 import warnings
 import zipfile
@@ -403,6 +404,9 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "cracktool" / "checkpoints"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])  # as in a container of a user without a name
+    assert cache_folder().is_relative_to(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,7 @@ def test_every_help_ends_with_an_example(crack, command):
         (["infer", "x.jpg", "--threshold", "1.5"], 2, "threshold"),
         (["train", "--model", "unet_resnet81"], 2, "unet_resnet18"),
         (["train"], 2, "--model"),
+        (["train", "--model", "unet_resnet18", "--data", "nowhere"], 1, "no dataset table"),
         (["train", "--recipe", "fats"], 2, "fast"),
         (["train", "--model", "unet_resnet18", "--set", "lr=fast"], 2, "a number"),
         (["train", "--model", "unet_resnet18", "--set", "augment.blurr=1"], 2, "blur"),
@@ -228,15 +230,35 @@ def test_bytes_in_bytes_out(photos, tmp_path):
     assert broken.stderr.count(b"\n") == 1
 
 
-def test_a_closed_pipe_is_no_error(photos, tmp_path):
-    process = subprocess.Popen(
-        [*CRACK, "infer", photos, "-o", tmp_path / "masks"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.close()
-    errors = process.stderr.read().decode()
-    process.stderr.close()
-    assert process.wait() == 0
-    assert "rror" not in errors
+@pytest.mark.parametrize("code", [0, 1])
+def test_work_goes_on_when_the_reader_has_gone(photos, tmp_path, code):
+    if code:
+        (photos / "broken.jpg").write_bytes(b"")
+    command = [*CRACK, "infer", photos, "-o", tmp_path / "masks", "--measure"]
+    for stderr in (subprocess.PIPE, subprocess.STDOUT):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
+            process.stdout.close()
+            errors = process.stderr.read().decode() if process.stderr else ""
+        assert process.returncode == code
+        assert ("rror" in errors, errors.count("crack:")) == (False, code if process.stderr else 0)
+        assert {"one.png", "walls", "cracks.csv"} <= {path.name for path in (tmp_path / "masks").iterdir()}
+        shutil.rmtree(tmp_path / "masks")
+
+
+def test_closed_streams_and_a_full_disk(photos, tmp_path):
+    command = f"{shlex.join(CRACK)} infer {photos} -o {tmp_path / 'masks'} -q "
+    assert subprocess.run(f"{command} >&- 2>&- <&-", shell=True, check=False).returncode == 0
+    full = subprocess.run(f"{command} > /dev/full", shell=True, check=False, capture_output=True, text=True)
+    assert (full.returncode, full.stderr) == (1, "crack: <stdout>: cannot be written: No space left on device\n")
+
+
+def test_nothing_is_reported_to_the_maker_of_a_runtime(photos, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    env |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / ".cache")}
+    command = [*CRACK, "infer", photos / "one.jpg", "-o", tmp_path / "masks", "--device", "cpu", "--dtype", "float32"]
+    done = subprocess.run(command, env=env, check=True, capture_output=True)
+    assert b"ONNX Runtime" in done.stderr
+    assert not list(tmp_path.glob("home/.cache/Microsoft*"))  # where reports wait to be sent
 
 
 def test_one_photo_writes_over_nothing_and_takes_no_options_of_many(crack, photos, tmp_path):
@@ -693,6 +715,8 @@ def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
         ("train --init {onnx}", "are read from .safetensors files alone"),
         ("eval {data} --figures 3", "add -o FOLDER"),
         ("eval {data} {data} --protocol khanhha", "add -o FOLDER, or --json"),
+        ("train --list-models --epochs 3 -q --resume", "leave --epochs, --resume out"),
+        ("prepare crack500 --list --tile 5", "leave LAYOUT [SOURCE], --tile out"),
         ("infer {data} --weights {onnx} --device mps", "ONNX Runtime runs on cpu or cuda here, not on mps"),
         ("infer {data} --weights {onnx} --dtype float16", "keeps its number format, whatever --dtype float16 says"),
     ],

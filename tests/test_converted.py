@@ -13,7 +13,7 @@ import torch
 from networks import NORMLESS, Normless
 
 from cracktool.card import METADATA_KEY, Card, file_digest
-from cracktool.errors import UsageError, WeightsError
+from cracktool.errors import OutputError, UsageError, WeightsError
 from cracktool.images import encode_png, read_mask
 from cracktool.inference import Predictor, converted, load_network, load_predictor
 from cracktool.inference.converted import converted_file
@@ -187,6 +187,9 @@ def test_what_cannot_be_done(weights, monkeypatch, tmp_path):
     monkeypatch.setenv("CRACKTOOL_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match=r"no ONNX file of these weights yet.*export_model"):
         load_network(weights, device="cpu", engine="onnx")
+    monkeypatch.setenv("CRACKTOOL_CACHE", str(weights / "file"))
+    with pytest.raises(OutputError, match=r"cannot be made a folder.*CRACKTOOL_CACHE"):
+        load_network(weights, device="cpu", engine="onnx", convert=write_onnx)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"ONNX Runtime is not installed \(pip install onnxruntime\)"):
         load_network(weights, device="cpu", engine="onnx")

@@ -61,7 +61,7 @@ class _Source:
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[list[Path], typer.Argument(help="Prepared data sets, or their manifest.csv.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Prepared data sets, or their manifest.csv.")],
     weights: Annotated[
         list[Path] | None,
         typer.Option("--weights", "-w", help="Weights file, run folder, or name such as accurate; may be repeated."),

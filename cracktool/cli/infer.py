@@ -43,7 +43,7 @@ from cracktool.cli.options import (
     refuse,
     tile_side,
 )
-from cracktool.cli.screen import finish, leaving_at_once, print_data, progress_bar, stdout, tell, warn
+from cracktool.cli.screen import finish, leaving_at_once, print_data, progress_bar, tell, warn, writing
 from cracktool.errors import CrackError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ _OF_NETWORKS = (
 
 def infer(
     context: typer.Context,
-    inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, globs, or -.")
-    ] = None,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT", help="Photos, folders, globs, or -.")] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the masks; - for one mask on stdout.")] = "masks",
     weights: Weights = None,
     model: Model = None,
@@ -151,12 +149,12 @@ def infer(
         _check_one(names, out, overwrite)
         _infer_one(build_predictor(weights, device, quiet, **load), names[0], out, max_pixels)
         return
-    predictor = build_predictor(weights, device, quiet, **load)
     options = FolderOptions(
         probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run,
         shard=None if shard is None else parse_shard(shard),
         every=every, smooth=smooth, max_pixels=max_pixels,
     )  # fmt: skip
+    predictor = build_predictor(weights, device, quiet, **load)
     if ray:
         file = weights.absolute() if weights is not None and os.path.lexists(weights) else weights
         load |= {"weights": file, "device": device, "convert": convert}
@@ -249,7 +247,7 @@ def _infer_one(predictor: Predictor, name: str, out: str, max_pixels: int) -> No
 
     mask = infer_bytes(predictor, sys.stdin.buffer.read() if name == "-" else Path(name), max_pixels=max_pixels)
     if out == "-":
-        with stdout():
+        with writing(sys.stdout):
             sys.stdout.buffer.write(mask)
     else:
         replace_file(Path(out), mask)

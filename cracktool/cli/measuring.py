@@ -138,18 +138,8 @@ def measuring(
     whole: bool,
 ) -> Measuring | None:
     """Return what the options ask for; any of them asks for measuring."""
-    asked = (
-        mm_per_px is not None,
-        distance is not None,
-        measure,
-        masks,
-        scale_from,
-        severity,
-        formats,
-        report,
-        settings,
-    )
-    if not any(asked):
+    asked = (measure, masks, scale_from, severity, formats, report, settings)
+    if not any(asked) and mm_per_px is None and distance is None:
         return None
     from cracktool.inspection import InspectionOptions, check_formats, parse_length, parse_settings
     from cracktool.measuring import read_severity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,13 +32,21 @@ Tta = Annotated[bool, typer.Option("--tta", help="Average over four flips: four 
 Threshold = Annotated[float | None, typer.Option(help="Crack from this probability on; none for what the weights say.")]
 
 
-def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+def refuse(context: typer.Context, names: Container[str | None], reason: str) -> None:
     """Raise UsageError where options were given that would do nothing; `names` are those of the parameters."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    given = [
+        option if option.startswith("-") else str(param.metavar)
+        for param in context.command.params
+        for option, source in [(param.opts[0], context.get_parameter_source(str(param.name)))]
+        if param.name in names and source is not None and source.name == "COMMANDLINE"
+    ]
     if given:
-        options = ", ".join("--" + name.strip("_").replace("_", "-") for name in given)
-        raise UsageError(reason, remedy=f"leave {options} out")
+        raise UsageError(reason, remedy=f"leave {', '.join(given)} out")
+
+
+def refuse_others(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise UsageError where other options than these, and those of talk, were given."""
+    refuse(context, context.params.keys() - {*names, "quiet", "debug"}, reason)
 
 
 def convert(checkpoint: Checkpoint, path: Path) -> None:
@@ -65,6 +73,8 @@ def build_predictor(
 
 def tile_side(tile: str) -> int | None:
     """Return the side of the tiles in px, None for what suits each photo."""
-    if tile == "auto" or tile.isdecimal():
-        return None if tile == "auto" else int(tile)
+    if tile == "auto":
+        return None
+    if tile.isdecimal():
+        return int(tile)
     raise UsageError(f"--tile is {tile!r}, but must be px or auto", remedy="leave it out")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cracktool.cli.options import Debug, Quiet, refuse
+from cracktool.cli.options import Debug, Quiet, refuse_others
 from cracktool.cli.screen import finish, print_data, print_table, progress_bar, shown_on, tell, warn
 from cracktool.errors import UsageError
 
@@ -85,16 +85,13 @@ def prepare(
     Example: crack prepare crack500 raw/crack500 -o data/crack500
     """
     if list_:
+        refuse_others(context, ["list_"], "--list prepares nothing")
         _list_layouts()
         return
     if not names:
         raise UsageError("no data set named", remedy="crack prepare --list shows them")
     if check:
-        refuse(
-            context,
-            context.params.keys() - {"names", "out", "check", "jobs", "quiet", "debug"},
-            "--check prepares nothing",
-        )
+        refuse_others(context, ["names", "out", "check", "jobs"], "--check prepares nothing")
         _check([Path(name) for name in names], out, jobs, quiet)
         return
     if len(names) > 2:

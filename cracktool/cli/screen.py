@@ -15,21 +15,31 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from cracktool.errors import CrackError
+from cracktool.errors import CrackError, OutputError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 
 @contextlib.contextmanager
-def stdout() -> Iterator[None]:
-    """Leave quietly when the reader of stdout has gone, as in `crack ... | head`: that is no error."""
+def writing(stream: TextIO) -> Iterator[None]:
+    """Write to stdout or stderr, around a progress bar that may be on the same terminal.
+
+    When the reader has gone, as in `crack ... | head`, the work goes on in silence: it is files, not lines.
+
+    Raises:
+        OutputError: It leads to a file that cannot be written.
+    """
+    from tqdm import tqdm
+
     try:
-        yield
-        sys.stdout.flush()
+        with tqdm.external_write_mode(stream):
+            yield
+            stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", path=stream.name) from error
 
 
 @contextlib.contextmanager
@@ -63,19 +73,15 @@ def shown_on(bar: tqdm[Any]) -> Callable[[int, int], None]:
 
 
 def print_data(line: object) -> None:
-    """Print data to stdout, around a progress bar that may be on the same terminal."""
-    from tqdm import tqdm
-
-    with stdout(), tqdm.external_write_mode(sys.stdout):
+    """Print data to stdout."""
+    with writing(sys.stdout):
         print(line)
 
 
 def tell(line: str) -> None:
-    """Talk to the user on stderr, around a progress bar that may be there."""
-    from tqdm import tqdm
-
-    with tqdm.external_write_mode(sys.stderr):
-        print(line, file=sys.stderr, flush=True)
+    """Talk to the user on stderr."""
+    with writing(sys.stderr):
+        print(line, file=sys.stderr)
 
 
 def warn(lines: Iterable[str]) -> None:

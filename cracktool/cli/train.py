@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cracktool.cli.options import Debug, Quiet
+from cracktool.cli.options import Debug, Quiet, refuse_others
 from cracktool.cli.screen import leaving_at_once, print_data, print_table, tell
 from cracktool.errors import UsageError, WeightsError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Name of the network.")] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="Prepared data set; may be repeated.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.")] = None,
@@ -64,6 +65,7 @@ def train(
     Example: crack train --model unet_resnet34 --data data/crack500 --epochs 50
     """
     if list_models:
+        refuse_others(context, ["list_models"], "--list-models trains nothing")
         _list_models()
         return
     from cracktool.config import read_recipe, recipe_names, resolve
@@ -78,16 +80,18 @@ def train(
         "size": size,
         "loss": loss,
         "pretrained": pretrained,
-        "init": _text(init),
-        "teacher": _text(teacher),
-        "unlabelled": _text(unlabelled),
-        "mine": _text(mine),
+        "init": init,
+        "teacher": teacher,
+        "unlabelled": unlabelled,
+        "mine": mine,
         "device": device,
         "seed": seed,
     }
     if pretrained and init:
         raise UsageError("--pretrained has no effect beside --init", remedy="leave one out")
-    chosen = {key: value for key, value in options.items() if value is not None}
+    chosen = {
+        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
+    }
     config = resolve([_network_of(init, resume=resume), read_recipe(named) if named else {}, chosen], set_ or [])
     folder = out or Path("runs") / config.model
     if batch_size == "auto":
@@ -114,10 +118,6 @@ def _network_of(init: Path | None, *, resume: bool) -> dict[str, Any]:
         return {}
     card = read_card(path)
     return {"model": card.model, "model_args": card.model_args}
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None
 
 
 def _whole_number(text: str) -> int:
@@ -155,14 +155,18 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
         from cracktool.training import EpochEnded, Finished, Labelled, Started, Stepped, train
 
     events: Iterable[Event] = train(config, folder, resume=resume)
-    say: Callable[[str], None] = (lambda _: None) if quiet else tell
+
+    def say(line: str) -> None:
+        if not quiet:
+            tell(line)
+
     with _Display(config, quiet=quiet) as display:
         for event in events:
             match event:
                 case Started():
                     if event.rank:  # the first process tells for all
                         display.hide()
-                        say = lambda _: None  # noqa: E731
+                        quiet = True
                     say(_described(config, event))
                     if event.fresh:
                         say(

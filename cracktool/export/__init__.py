@@ -14,14 +14,13 @@ from pathlib import Path
 
 import torch
 
-from cracktool.card import Card
 from cracktool.errors import UsageError, did_you_mean
 from cracktool.export.form import ExportedForm, ExportOptions, metadata
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
 from cracktool.export.openvino_file import write_openvino
-from cracktool.export.parity import INT8, Limits, Parity, compare, float_limits
+from cracktool.export.parity import INT8, Parity, compare, float_limits
 from cracktool.export.program import build_program
 from cracktool.files import replace_file
 from cracktool.inference import Network
@@ -130,7 +129,8 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
     with tempfile.TemporaryDirectory() as folder:
         work = _Work(checkpoint, options, Path(folder), calibration)
         built = _BUILDERS[kind](work)
-        parities = compare(checkpoint, _open(built), _limits(options, checkpoint.card))
+        limits = INT8 if options.int8 else float_limits(checkpoint.card, half=options.half)
+        parities = compare(checkpoint, _open(built), limits)
         loss = work.loss(built)
         for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
             replace_file(target, made.read_bytes())
@@ -148,10 +148,6 @@ def _check(kind: str, options: ExportOptions) -> None:
         require_onnx()
     if kind == "openvino":
         require_runtime("openvino", "cpu")
-
-
-def _limits(options: ExportOptions, card: Card) -> Limits:
-    return INT8 if options.int8 else float_limits(card, half=options.half)
 
 
 class _Work:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from cracktool import __version__
 from cracktool.card import check_model, file_digest
 from cracktool.device import cpu_has_bfloat16, is_cpu
-from cracktool.errors import UsageError
+from cracktool.errors import OutputError, UsageError
+from cracktool.files import make_folder
 from cracktool.inference.runtimes import OnnxNetwork, OpenVinoNetwork, RuntimeNetwork, require_runtime
 from cracktool.registry import SHIPPED_FOLDERS, cache_folder, read_card
 
@@ -114,6 +115,11 @@ def _convert(weights: Path, file: Path, convert: Convert | None) -> None:
     if convert is None:
         advice = "give convert=cracktool.export.export_model, or run crack infer --engine onnx once"
         raise UsageError("there is no ONNX file of these weights yet", path=weights, remedy=advice)
+    try:
+        make_folder(file.parent)
+    except OutputError as error:
+        remedy = "name another with the variable CRACKTOOL_CACHE, or use --engine torch"
+        raise OutputError(error.reason, path=error.path, remedy=remedy) from error
     from cracktool.weights import load_weights
 
     convert(load_weights(weights), file)

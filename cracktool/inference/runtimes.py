@@ -29,6 +29,9 @@ IMAGE, PIXELS = "image", "pixels"
 PROBS, LOGITS = "probs", "logits"
 """Names of its output, float32 (B, 1, H, W)."""
 
+# From 1.29 on ONNX Runtime tells its maker over the network which models are run, unless this is set before its import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _FOREIGN = "use one from crack export"
 _AGAIN = "export it again"
@@ -263,7 +266,8 @@ def _openvino_format(dtype: str) -> tuple[str, str]:
     if dtype == "auto":
         return ("bfloat16", "which it has units for") if cpu_has_bfloat16() else ("float32", "safe everywhere")
     if dtype not in _FORMATS:
-        raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, _FORMATS) or f"use {', '.join(_FORMATS)}")
+        remedy = did_you_mean(dtype, _FORMATS) or f"use auto, {', '.join(_FORMATS)}"
+        raise UsageError(f"no dtype {dtype!r}", remedy=remedy)
     return dtype, "as asked"
 
 

@@ -5,6 +5,7 @@ Finds the pairs, measures, remembers; tables and pages are made from the records
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -291,7 +292,4 @@ def _state(path: Path | None) -> list[object] | None:
 
 def _as_json(values: dict[str, Any]) -> dict[str, Any]:
     """Return values as they come back from a JSON file, where there are no tuples."""
-    return {
-        key: _as_json(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-    }
+    return dict(json.loads(json.dumps(values)))

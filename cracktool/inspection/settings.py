@@ -65,7 +65,7 @@ class InspectionOptions:
             given_scale(self.mm_per_px, self.scale_std or 0.0)
         for source in self.scale_from:
             _check_source(source)
-        sides = sorted({parse_length(side) for name, _, side in map(_parts, self.scale_from) if name == "aruco"})
+        sides = sorted({parse_length(each.partition(":")[2]) for each in self.scale_from if each.startswith("aruco:")})
         if len(sides) > 1:
             raise UsageError(
                 f"a marker's side is {sides[0]:g} mm or {sides[1]:g} mm, not both", remedy="keep the right one"
@@ -165,15 +165,11 @@ def _scale(source: str, options: InspectionOptions, photo: Path | None, image: I
     if source == "exif":
         std = 0.02 if options.scale_std is None else options.scale_std
         return scale_from_exif(photo, options.distance or 0.0, distance_relative_std=std)
-    return scale_from_aruco(image, parse_length(_parts(source)[2]))
-
-
-def _parts(source: str) -> tuple[str, str, str]:
-    return source.partition(":")
+    return scale_from_aruco(image, parse_length(source.partition(":")[2]))
 
 
 def _check_source(source: str) -> None:
-    name, _, side = _parts(source)
+    name, _, side = source.partition(":")
     if name == "aruco":
         if not side or parse_length(side) <= 0:
             raise UsageError(f"the scale of {source!r} needs the marker's side", remedy="such as aruco:20 for 20 mm")

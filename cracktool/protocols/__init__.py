@@ -44,5 +44,6 @@ def choose_protocols(names: Iterable[str]) -> dict[str, Evaluator[Any]]:
     chosen = [each for name in names for each in (PROTOCOLS if name == "all" else [name])]
     for name in chosen:
         if name not in PROTOCOLS:
-            raise UsageError(f"no protocol {name!r}", remedy=did_you_mean(name, PROTOCOLS) or "use all")
+            remedy = did_you_mean(name, PROTOCOLS) or f"use all, or {', '.join(PROTOCOLS)}"
+            raise UsageError(f"no protocol {name!r}", remedy=remedy)
     return {name: PROTOCOLS[name] for name in chosen}

@@ -135,7 +135,7 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """Return a table as LaTeX, in the rules of the package booktabs."""
-    head, *rows = ([_escaped(cell) for cell in row] for row in table)
+    head, *rows = ([cell.translate(_LATEX) for cell in row] for row in table)
     body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
     columns = "l" + "r" * (len(head) - 1)
     return (
@@ -177,7 +177,3 @@ def _group_row(name: str, scores: GroupScores) -> tuple[str, ...]:
         *("-" if value is None else f"{value:.3f}" for value in shares),
         "-" if scores.false_alarm is None else f"{scores.false_alarm:.2%}",
     )
-
-
-def _escaped(cell: str) -> str:
-    return cell.translate(_LATEX)

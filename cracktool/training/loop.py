@@ -18,7 +18,7 @@ from cracktool.device import choose_device
 from cracktool.errors import UsageError
 from cracktool.files import leftovers, replace_file
 from cracktool.manifest import read_manifest
-from cracktool.models import PaddedModel
+from cracktool.models import PaddedModel, model_statistics
 from cracktool.training.board import open_board
 from cracktool.training.events import EpochEnded, Event, Finished, Labelled, Started, Stepped
 from cracktool.training.mining import Mine
@@ -65,7 +65,8 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> Iterato
         ...     print(event)
     """
     check_folder(folder, config, resume=resume)
-    build_objective(config, 0)  # a wrong name is refused before anything is read
+    build_objective(config, 0)  # wrong names are refused before anything is read
+    model_statistics(config.model)
     with join_ranks(config.device) as ranks:
         yield from _Run(config, folder, ranks, resumed=resume and (folder / STATE).is_file()).events()
 
@@ -103,11 +104,11 @@ class _Run:
         self.config = config
         self.folder = folder
         self.ranks = ranks
+        manifests = [read_manifest(path) for path in config.data]  # before weights are downloaded
         self.choice = choose_device(ranks.device(config.device), config.dtype)
         self.state = new_state(config, self.choice, synchronised=ranks.size > 1, resumed=resumed)
         if resumed:
             self.state.restore(folder / STATE)
-        manifests = [read_manifest(path) for path in config.data]
         learned = [each.split("train") for each in manifests]
         self.pseudo = PseudoMasks(learned, folder, config, self.choice) if config.supervision == "pseudo" else None
         self.mine = Mine(config, folder) if config.mine else None
