@@ -40,7 +40,6 @@ LAYOUTS = {
 }
 VALIDATED = ("crack500", "deepcrack", "canal")
 TESTS = ("deepcrack", "crack500", "cfd", "canal")  # cfd is never trained on
-SYNTHETIC = {"synthetic": ("-n", 1400), "paving": ("-n", 400, "--material", "paving", "--pattern", "none", "--seed", 1)}
 DATA = (
     "ImageNet, by way of TensorFlow's EfficientNet-Lite: Apache-2.0",
     "Crack500, 781 tiles: no licence stated, please cite",
@@ -51,13 +50,12 @@ DATA = (
     "ceramic tiles, 90 photos: MIT, (c) 2019 Arthur Flor",
     "Rissbilder, Volker and similar walls, 172 photos: no licence found",
     "METU concrete patches without crack, 720: believed CC BY 4.0",
-    "drawn by crack prepare synthetic: 1120, and of paving without crack 320 (fast alone)",
+    "drawn by crack prepare synthetic, 1120",
 )
 ROUNDS = {  # of the second recipe, after its own length: passes, samples of each, seed
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
-PAVED_SHARES = [34, 20, 9, 5, 2, 2, 1, 4, 17, 8]  # of the data sets in the last stage of fast, drawn paving among them
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -73,8 +71,7 @@ def main() -> None:
     os.chdir(options.out)  # the recipe names its data sets relative to here
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
-    for name, wishes in SYNTHETIC.items():
-        crack("prepare", "synthetic", *wishes, "--size", "448x448", "-o", f"data/{name}")
+    crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
     for name in options.names:
         ship(name, learn(name))
     if "fast" in options.names:
@@ -83,7 +80,7 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its stages, each from the best weights of those before, and return the mean of the last two."""
+    """Train a set in its stages, each from the best weights of the one before, and return the mean of the last two."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
     runs = [f"runs/{name}_polish"]
     crack("train", "--recipe", f"{name}_polish", "-o", runs[0], "--resume")
@@ -92,27 +89,16 @@ def learn(name: str) -> Path:
         following = f"runs/{name}_polish_{stage}"
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    mean = average(runs[-2:], Path(f"runs/{name}.safetensors"))
-    return pave(mean) if name == "fast" else mean
+    return average(runs[-2:], Path(f"runs/{name}.safetensors"))
 
 
-def pave(weights: Path) -> Path:
-    """Let the fast set learn on with drawn paving too, and return its mean with what it began with."""
-    run = Path("runs/fast_paving")
-    data = [word for each in (*LAYOUTS, *SYNTHETIC) if each != "cfd" for word in ("--data", f"data/{each}")]
-    settings = ("--set", f"data_weights={PAVED_SHARES}", "--set", "epoch_samples=2200", "--epochs", 5, "--seed", 12)
-    crack("train", "--recipe", "fast_polish", "--init", weights, *data, *settings, "-o", run, "--resume")
-    return average([weights, run / "best.safetensors", run / "last.safetensors"], Path("runs/fast_paved.safetensors"))
-
-
-def average(runs: Sequence[str | Path], path: Path) -> Path:
-    """Write the mean of weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
-    parts = [read_weights(weights_path(run)) for run in runs]
+def average(runs: Sequence[str], path: Path) -> Path:
+    """Write the mean of the best weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
+    (first, _), (second, card) = (read_weights(weights_path(run)) for run in runs)
     tensors = {
-        name: torch.stack([tensors[name].double() for tensors, _ in parts]).mean(dim=0).to(each.dtype)
-        for name, each in parts[0][0].items()
+        name: torch.lerp(first[name].double(), each.double(), 0.5).to(each.dtype) for name, each in second.items()
     }
-    save_weights(path, tensors, parts[-1][1])
+    save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
     return path
 
 
@@ -121,7 +107,7 @@ def ship(name: str, weights: Path) -> None:
     tensors, card = read_weights(weights)
     validated = tuple(validation_score(weights, each) for each in VALIDATED)
     target = WEIGHTS / f"crack-{name}.safetensors"
-    save_weights(target, tensors, replace(card, data=DATA, licence=LICENCE, scores=validated))
+    save_weights(target, tensors, replace(card, scores=validated))
     scores = WEIGHTS / "scores" / name
     scores.mkdir(parents=True, exist_ok=True)
     for each in TESTS:
