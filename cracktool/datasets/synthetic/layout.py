@@ -13,7 +13,7 @@ from typing import TypeVar
 from cracktool.datasets.pairing import photos_in
 from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
 from cracktool.datasets.synthetic.backgrounds import read_background
-from cracktool.datasets.synthetic.scene import MATERIALS, PATTERNS, Wishes, make_sample
+from cracktool.datasets.synthetic.scene import MATERIAL_CHANCES, PATTERN_CHANCES, Wishes, make_sample
 from cracktool.datasets.synthetic.truth import lines_csv
 from cracktool.errors import UsageError
 from cracktool.images import Image, Mask
@@ -62,8 +62,8 @@ def _wishes(options: PrepareOptions) -> Wishes:
     if options.material and options.background:
         raise UsageError("material means nothing on backgrounds of your own", remedy="leave one of them out")
     return Wishes(
-        material=_one_of(MATERIALS, options.material, "material"),
-        pattern=_one_of(PATTERNS, options.pattern, "pattern"),
+        material=_one_of(MATERIAL_CHANCES, options.material, "material"),
+        pattern=_one_of(PATTERN_CHANCES, options.pattern, "pattern"),
     )
 
 

@@ -26,8 +26,14 @@ from cracktool.images import Image, Mask
 
 _Name = TypeVar("_Name", bound=str)
 Pattern = Literal["none", "single", "several", "network"]
-PATTERNS: dict[Pattern, float] = {"none": 0.15, "single": 0.48, "several": 0.23, "network": 0.14}
-MATERIALS: dict[Material, float] = {"asphalt": 0.4, "concrete": 0.3, "plaster": 0.15, "brick": 0.08, "paving": 0.07}
+PATTERN_CHANCES: dict[Pattern, float] = {"none": 0.15, "single": 0.48, "several": 0.23, "network": 0.14}
+MATERIAL_CHANCES: dict[Material, float] = {
+    "asphalt": 0.4,
+    "concrete": 0.3,
+    "plaster": 0.15,
+    "brick": 0.08,
+    "paving": 0.07,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +98,8 @@ def make_sample(
         raise UsageError(f"{shape_hw[1]} x {shape_hw[0]} px is too small", remedy="use 16 px or more")
     wishes = wishes or Wishes()
     rng = np.random.default_rng([seed, index, *shape_hw])
-    material = _draw(rng, MATERIALS, wishes.material)
-    pattern = _draw(rng, PATTERNS, wishes.pattern)
+    material = _draw(rng, MATERIAL_CHANCES, wishes.material)
+    pattern = _draw(rng, PATTERN_CHANCES, wishes.pattern)
     own = background is None
     surface = make_surface(rng, shape_hw, material) if background is None else photo_surface(rng, shape_hw, background)
     cracks = _grow(rng, shape_hw, pattern, wishes.width, surface.bond)
