@@ -9,7 +9,7 @@ import torch
 from test_training import make_data, tensors
 
 from cracktool.card import Card
-from cracktool.cli.train import train as train_command
+from cracktool.cli import app
 from cracktool.config import Augment, TrainConfig
 from cracktool.device import choose_device
 from cracktool.errors import InputError, UsageError
@@ -198,7 +198,8 @@ def test_the_threshold_decides_whether_an_image_counts_as_cracked(config, thresh
 def test_the_score_is_told_as_one_of_images_where_labels_teach(config, tmp_path, capsys):
     hide_masks(config)
     (tmp_path / "recipe.toml").write_text(replace(config, supervision="image", fit="resize", epochs=1).to_toml())
-    train_command(recipe=str(tmp_path / "recipe.toml"), out=tmp_path / "run")
+    words = ["train", "--recipe", tmp_path / "recipe.toml", "-o", tmp_path / "run"]
+    app([str(word) for word in words], standalone_mode=False)
     told = capsys.readouterr().err
     assert told.count("IoU of cracked images") == 2
     assert "crack IoU" not in told
