@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ class Card:
         """Return scale and shift, float32 (1, 3, 1, 1): ``(x / 255 - mean) / std`` as one product and one sum."""
         mean, std = (np.asarray(values, np.float32).reshape(1, 3, 1, 1) for values in (self.mean, self.std))
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def taught_by(self, data: Sequence[str], licence: str) -> Card:
+        """Return the card with the training data and the terms of a teacher's weights beside its own."""
+        terms = self.licence if licence in self.licence else "; ".join(filter(None, (self.licence, licence)))
+        return replace(self, data=tuple(dict.fromkeys((*self.data, *data))), licence=terms)
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""

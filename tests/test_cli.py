@@ -708,6 +708,19 @@ def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
     assert configs[3].init == str(tmp_path / "gone"), "a run that goes on needs it no more"
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(12, False), (13, True)])
+def test_a_warm_up_longer_than_the_run_is_told(crack, tmp_path, monkeypatch, warmup, told):
+    from cracktool import training
+    from cracktool.device import choose_device
+
+    counts = {"parameters": 1, "train_images": 1, "val_images": 1, "first_epoch": 1, "batches_per_epoch": 7}
+    started = training.Started(device=choose_device("cpu"), rank=0, ranks=1, fresh=(), **counts)
+    monkeypatch.setattr(training, "train", lambda *_, **__: iter([started]))
+    options = ("--epochs", "3", "--set", "accumulate=2", "--set", f"warmup_steps={warmup}", "--lr", "0.5")
+    _, _, err = crack("train", "--model", "unet_resnet18", "--data", tmp_path, *options)
+    assert (f"does not reach 0.5: warmup_steps={warmup}, the run has 12" in " ".join(err.split())) is told
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

@@ -431,6 +431,19 @@ def test_a_resumed_run_makes_only_what_is_missing_and_equals_an_undisturbed_one(
         assert_same(tmp_path / "whole" / name, tmp_path / "parts" / name)
 
 
+def test_the_terms_of_the_teacher_hold_for_its_pupil_also_once_all_masks_are_made(config, teacher, tmp_path):
+    learned = load_weights(teacher)
+    card = replace(learned.card, data=("photos of others",), licence="for research only")
+    save_weights(tmp_path / "teacher.safetensors", learned.model.state_dict(), card)
+    config = replace(config, teacher=str(tmp_path / "teacher.safetensors"), epochs=1)
+    for event in train(config, tmp_path / "run"):
+        if isinstance(event, Stepped):
+            break
+    list(train(config, tmp_path / "run", resume=True))
+    card = load_weights(tmp_path / "run").card
+    assert (card.data, card.licence) == (("photos of others", *config.data), "for research only")
+
+
 def test_a_run_keeps_one_teacher(config, teacher, tmp_path):
     copy = tmp_path / "teacher.safetensors"
     copy.write_bytes((teacher / "best.safetensors").read_bytes())

@@ -15,7 +15,7 @@ from cracktool.models import PaddedModel
 from cracktool.training import EpochEnded, train
 from cracktool.training.objective import build_objective
 from cracktool.training.teaching import confident_mask, disturbed
-from cracktool.weights import read_weights
+from cracktool.weights import load_weights, read_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,25 @@ def test_distilling_changes_what_is_learned(config, tmp_path):
     assert differ(last(tmp_path / "alone"), last(tmp_path / "taught"))
     with pytest.raises(UsageError, match="multiple of 32 px"):
         next(train(replace(taught, size=72), tmp_path / "odd"))
+
+
+def test_the_taught_come_under_the_terms_of_their_teacher(config, tmp_path):
+    for name in ("one", "two"):
+        list(train(replace(config, epochs=1, seed=len(name)), tmp_path / name))
+        learned = load_weights(tmp_path / name)
+        card = replace(learned.card, data=(f"photos of {name}",), licence=f"licence {name}")
+        save_weights(tmp_path / f"{name}.safetensors", learned.model.state_dict(), card)
+    teacher, init = (str(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    taught = replace(config, epochs=2, distil=1.0, teacher=teacher, init=init)
+    for event in train(taught, tmp_path / "taught"):
+        if isinstance(event, EpochEnded):
+            break
+    list(train(taught, tmp_path / "taught", resume=True))
+    card = load_weights(tmp_path / "taught").card
+    assert card.data == ("photos of two", "photos of one", *config.data)
+    assert card.licence == "licence two; licence one"
+    list(train(replace(taught, epochs=1, init=teacher), tmp_path / "alike"))
+    assert load_weights(tmp_path / "alike").card.licence == "licence one"
 
 
 def test_the_average_is_believed_where_it_is_sure():

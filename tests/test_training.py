@@ -364,6 +364,15 @@ def test_a_damaged_state_is_refused(whole_state, tmp_path, damage):
         next(train(config, tmp_path / "run", resume=True))
 
 
+def test_a_run_goes_on_in_as_many_processes_as_it_began_with(whole_state, tmp_path):
+    config, run = whole_state
+    shutil.copytree(run, tmp_path / "run")
+    state = torch.load(run / "last.pt", weights_only=True)
+    (tmp_path / "run" / "last.pt").write_bytes(saved(state | {"ranks": 2}))
+    with pytest.raises(UsageError, match=r"another number of processes than 2: there are 1.*--nproc-per-node 2"):
+        next(train(config, tmp_path / "run", resume=True))
+
+
 def saved(value):
     buffer = io.BytesIO()
     torch.save(value, buffer)

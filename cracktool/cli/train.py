@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,10 +169,8 @@ def _show_training(config: TrainConfig, folder: Path, *, resume: bool, quiet: bo
                         display.hide()
                         quiet = True
                     say(_described(config, event))
-                    if event.fresh:
-                        say(
-                            f"{len(event.fresh)} tensors are not in {config.init} and start anew: {_names(event.fresh)}"
-                        )
+                    for line in _remarks(config, event):
+                        say(line)
                     display.begin(event)
                 case Labelled():
                     display.labelled(event.done, event.total)
@@ -195,6 +194,14 @@ def _described(config: TrainConfig, event: Started) -> str:
         f"{config.model}: {event.parameters / 1e6:.1f} M parameters, {event.device.reason}{processes}; "
         f"{event.train_images} images to learn from, {event.val_images} to validate on"
     )
+
+
+def _remarks(config: TrainConfig, event: Started) -> Iterator[str]:
+    if event.fresh:
+        yield f"{len(event.fresh)} tensors are not in {config.init} and start anew: {_names(event.fresh)}"
+    steps = config.epochs * ceil(event.batches_per_epoch / config.accumulate)
+    if config.warmup_steps > steps:
+        yield f"the learning rate does not reach {config.lr:g}: warmup_steps={config.warmup_steps}, the run has {steps}"
 
 
 def _names(tensors: Sequence[str], most: int = 3) -> str:

@@ -106,7 +106,7 @@ class _Run:
         self.ranks = ranks
         manifests = [read_manifest(path) for path in config.data]  # before weights are downloaded
         self.choice = choose_device(ranks.device(config.device), config.dtype)
-        self.state = new_state(config, self.choice, synchronised=ranks.size > 1, resumed=resumed)
+        self.state = new_state(config, self.choice, ranks=ranks.size, resumed=resumed)
         if resumed:
             self.state.restore(folder / STATE)
         learned = [each.split("train") for each in manifests]
@@ -175,6 +175,8 @@ class _Run:
         if self.pseudo is not None:
             yield from self.pseudo.make(self.ranks)
         self.ranks.wait()
+        if self.pseudo is not None:
+            self.state.card = self.state.card.taught_by(*self.pseudo.terms())
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience

@@ -100,6 +100,11 @@ class PseudoMasks:
             replace_file(mask, encode_png(pseudo_mask(teacher.probs, read_image(image), self._config)))
             yield Labelled(done=done, total=len(missing))
 
+    def terms(self) -> tuple[Sequence[str], str]:
+        """Return the training data of the teacher that made the masks, and the terms that its weights come under."""
+        made_by = json.loads(self._made_by.read_text(encoding="utf-8")) if self._made_by.is_file() else {}
+        return made_by.get("data", ()), made_by.get("licence", "")
+
     def _load_teacher(self, choice: Choice) -> Predictor:
         network = load_network(self._config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")
         teacher = Predictor(network, tta=True)
@@ -110,7 +115,9 @@ class PseudoMasks:
 
     def _origin(self, teacher: Predictor) -> str:
         values = {name: getattr(self._config, name) for name in ("refine", "pseudo_share", "pseudo_band")}
-        return json.dumps({"teacher": teacher.network.digest, **values, **teacher.settings()}, indent=1)
+        card = teacher.network.card
+        terms = {"data": card.data, "licence": card.licence}
+        return json.dumps({"teacher": teacher.network.digest, **terms, **values, **teacher.settings()}, indent=1)
 
 
 def pseudo_manifest(manifest: Manifest, folder: Path) -> Manifest:

@@ -31,6 +31,7 @@ class State:
 
     `card` is that of the initial weights, which says how the input is normalised and what was learned before; where
     there are none, that of the bare network. `fresh` are the network's tensors that the initial weights did not hold.
+    `ranks` is the number of processes, which decides how many samples a step has.
     """
 
     model: PaddedModel
@@ -39,6 +40,7 @@ class State:
     scaler: torch.amp.GradScaler
     card: Card
     fresh: tuple[str, ...] = ()
+    ranks: int = 1
     epoch: int = 0
     best_iou: float = -1.0
     best_epoch: int = 0
@@ -56,6 +58,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "card": self.card.to_json(),
+            "ranks": self.ranks,
             "epoch": self.epoch,
             "best_iou": self.best_iou,
             "best_epoch": self.best_epoch,
@@ -69,6 +72,7 @@ class State:
 
         Raises:
             WeightsError: The file is damaged or belongs to another network.
+            UsageError: The run has had another number of processes.
         """
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
@@ -81,18 +85,25 @@ class State:
             if "card" in values:  # older runs lack it
                 self.card = Card.from_json(values["card"], path=path)
             self.epoch, self.best_iou, self.best_epoch = values["epoch"], values["best_iou"], values["best_epoch"]
+            ranks = int(values.get("ranks", self.ranks))  # older runs lack it
         except Exception as error:  # a damaged file can go wrong in any way
             reason = "cannot be resumed from: it is damaged, or of another network"
             raise WeightsError(reason, path=path, remedy="train into a new folder") from error
+        if ranks != self.ranks:
+            raise UsageError(
+                f"cannot be resumed by another number of processes than {ranks}: there are {self.ranks}",
+                path=path,
+                remedy=f"resume with torchrun --nproc-per-node {ranks}, or train into a new folder",
+            )
 
 
-def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False, resumed: bool = False) -> State:
+def new_state(config: TrainConfig, choice: Choice, *, ranks: int = 1, resumed: bool = False) -> State:
     """Return the state before the first step, its network in training; the seed decides it.
 
     Args:
         config: Settings.
         choice: Where the network learns.
-        synchronised: Batch norms are to take the statistics of all processes, which PyTorch can on GPUs only.
+        ranks: Number of processes. Batch norms take the statistics of all of them, which PyTorch can on GPUs only.
         resumed: A saved state will replace the weights, so that none are looked for.
 
     Raises:
@@ -114,7 +125,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
         tensors, card = read_any_weights(path, model, config.model)
         fresh = load_fitting(model, tensors, path=path)
     set_trainable(model, config.frozen)
-    if synchronised and choice.device.type == "cuda":
+    if ranks > 1 and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
     ema = None
@@ -123,7 +134,7 @@ def new_state(config: TrainConfig, choice: Choice, *, synchronised: bool = False
     if config.compile:
         model.compile()  # in place: the names of its tensors stay as they are
     scaler = torch.amp.GradScaler(choice.device.type, enabled=choice.dtype == torch.float16)
-    return State(model, ema, build_optimizer(model, config), scaler, card, fresh)
+    return State(model, ema, build_optimizer(model, config), scaler, card, fresh, ranks)
 
 
 def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:

@@ -41,13 +41,13 @@ def build_teaching(config: TrainConfig, choice: Choice, state: State, normalise:
         return normalise(images), [target.to(choice.device, non_blocking=True) for target in targets]
 
     if config.distil:
-        return _distilling(config, choice, plain)
+        return _distilling(config, choice, state, plain)
     if config.unlabelled:
         return _self_training(config, state, plain)
     return plain
 
 
-def _distilling(config: TrainConfig, choice: Choice, plain: Teaching) -> Teaching:
+def _distilling(config: TrainConfig, choice: Choice, state: State, plain: Teaching) -> Teaching:
     teacher = load_network(config.teacher, device=choice.device, dtype=choice.dtype, engine="torch")
     if teacher.card.scale != 1 or config.size % teacher.card.stride:
         raise UsageError(
@@ -55,6 +55,7 @@ def _distilling(config: TrainConfig, choice: Choice, plain: Teaching) -> Teachin
             f"{teacher.card.scale} times the side, but samples have {config.size} px",
             remedy="choose another --size, or another teacher",
         )
+    state.card = state.card.taught_by(teacher.card.data, teacher.card.licence)
 
     def distil(images: Tensor, targets: list[Tensor], *, epoch: int) -> Batch:
         probs = torch.as_tensor(teacher(images.to(teacher.device).permute(0, 2, 3, 1)))
