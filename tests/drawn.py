@@ -43,7 +43,7 @@ def arc(radius, turn):
 def draw(line, width, shape, look=None, seed=0):
     """Return a grey photo, its mask with flat ends, and the line's length. Pixels count as averages of their area."""
     look = look or Look()
-    distance = _distance(line, shape)
+    distance = _distance(line, shape, spacing=0.05 * max(1, width / 50))  # the nearest of many far points takes long
     # A pixel averages over its square: to second order a blur of variance 1/12 whatever the direction.
     if look.blur:
         sigma = np.hypot(look.blur, 12**-0.5)
@@ -60,10 +60,10 @@ def draw(line, width, shape, look=None, seed=0):
     return photo, distance <= max(width / 2, 0.5), float(np.hypot(*np.diff(line, axis=0).T).sum())
 
 
-def _distance(line, shape):
+def _distance(line, shape, spacing):
     """Return the distance of each pixel's centre from the line; far beyond its ends."""
     at = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-    even = np.arange(0, at[-1] + 0.02, 0.05).clip(max=at[-1])
+    even = np.arange(0, at[-1] + 0.02, spacing).clip(max=at[-1])
     dense = np.column_stack([np.interp(even, at, line[:, axis]) for axis in (0, 1)])
     pixels = np.argwhere(np.ones(shape, bool)).astype(float)
     _, nearest = cKDTree(dense).query(pixels)

@@ -79,6 +79,18 @@ def test_cracks_wider_than_their_samples_are_close(width):
     assert crack.px.mask_width.median == pytest.approx(width, abs=0.5)
 
 
+@pytest.mark.parametrize("width", [120.0, 220.0])
+def test_cracks_as_wide_as_a_hand_are_measured_to_the_pixel(width):
+    side = round(3 * width)
+    photo, mask, _ = draw(turned(straight(4 * width), 35, ((side - 1) / 2,) * 2), width, (side,) * 2, Look(texture=4.0))
+    (line,) = one(photo, mask).lines
+    inside = np.hypot(*(line.points - (side - 1) / 2).T) < 0.75 * width  # the chords of the others leave the picture
+    widths = line.widths[np.flatnonzero(inside)]
+    assert (widths.verdict == Verdict.MEASURED).all()
+    assert np.abs(widths.width - width).mean() <= 0.5
+    assert ((widths.low <= width) & (width <= widths.high)).mean() >= 0.85
+
+
 def test_a_crack_that_opens_is_measured_on_both_sides():
     """Pixels of a slanting line lie 1.4 px apart: counted as 1, the narrow part's width would reach into the wide."""
     narrow, narrow_mask, _ = draw(np.array([[60.0, 150], [60, 330]]), 3.0, (240, 350))

@@ -17,7 +17,8 @@ from cracktool.measuring.priors import Float32s
 from cracktool.measuring.rows import Rows
 
 _TILE = 1024  # px; points of a tile are sampled together
-_REACH = (11, 14)  # samples to either side, at least and at most; longer profiles have wider steps
+_REACH = (11, 14, 96)  # samples to either side, at least; usually and ever at most: longer profiles have wider steps
+_STEP = 3.0  # px, from where on there are more samples: farther apart they do not show where between them an edge lies
 _COARSE = 1.5  # px between samples, from where on the mask is read between them too
 FLANK = 6.0  # px of background wanted on either side of the mask
 SMOOTHING = 0.5  # px of Gaussian blur, added to that of the lens
@@ -54,7 +55,8 @@ def by_tile(points: Floats) -> list[Ints]:
 def sample(photo: Image | None, mask: Mask, points: Floats, normals: Floats, half_width: Floats) -> Profiles:
     """Return the profiles across points, each as long as its crack needs."""
     wanted = 1.4 * half_width + FLANK + 2
-    reach = math.ceil(np.clip(wanted.max(), *_REACH))
+    least, usual, most = _REACH
+    reach = math.ceil(np.clip(wanted.max(), least, np.clip(wanted.max() / _STEP, usual, most)))
     step = np.maximum(wanted / reach, 1).astype(np.float32)
     size = 2 * reach + 1
     profiles = Profiles(
