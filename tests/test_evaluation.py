@@ -208,7 +208,7 @@ def test_masks_that_cannot_be_used(data, tmp_path):
     predictions = list(predictions_from_masks(data, out))
     errors = {each.image: levels for each, levels in predictions}
     assert isinstance(errors["images/line.jpg"], np.ndarray)  # its size is judged beside the truth
-    assert "0 and 1" in str(errors["images/sub/full.png"])
+    assert "without a value above 1" in str(errors["images/sub/full.png"])
     assert "not a picture" in str(errors["images/clean.png"])
     assert "no mask for this image" in str(errors["images/label.png"])
     assert "label.png" in errors["images/label.png"].remedy
@@ -222,7 +222,18 @@ def test_dark_masks_are_not_taken_for_empty_ones(data, tmp_path, palette, value)
     dark.putpalette(palette)
     dark.save(tmp_path / "line.png")
     _, error = next(predictions_from_masks(data, tmp_path))
-    assert f"line.png: a mask of 0 and {value}, expected 0 and 255" in str(error)
+    assert f"line.png: a mask without a value above {value}, expected 0 and 255" in str(error)
+
+
+def test_labels_and_photos_are_not_taken_for_masks(data, tmp_path):
+    labels = rows_mask(3).astype(np.uint8) + 2 * rows_mask(5).astype(np.uint8)
+    (tmp_path / "line.png").write_bytes(encode_png(labels))
+    (tmp_path / "sub").mkdir()
+    photo = np.random.default_rng(0).integers(60, 200, (*SHAPE, 3)).astype(np.uint8)
+    (tmp_path / "sub/full.png").write_bytes(encode_png(photo))
+    (_, label_error), (_, photo_error), *_ = predictions_from_masks(data, tmp_path)
+    assert "a mask without a value above 2, expected 0 and 255" in str(label_error)
+    assert "neither black nor white" in str(photo_error)
 
 
 def test_probabilities_are_not_taken_for_masks(data, tmp_path):
