@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,17 @@ def test_failures_do_not_stop_the_others(data):
     assert "10 x 8 px" in errors[full.image]
     assert "no prediction" in errors[label.image]
     assert [each["image"] for each in report.to_dict()["failures"]] == [line.image, full.image, label.image]
+
+
+def test_what_an_evaluator_refuses_names_the_photo(data):
+    """One that knows no files raised an error without any."""
+    thin = Manifest(data.folder, (replace(data.entries[3], height=1), data.entries[0]))
+    predictions = [
+        (thin.entries[0], rows_mask(shape=(1, 10)).astype(np.uint8)),
+        (thin.entries[1], rows_mask().astype(np.uint8)),
+    ]
+    report = evaluate(thin, predictions, origin=WEIGHTS, protocols=["fphbn"])
+    assert str(report.failures[0].error).startswith(f"{data.folder / 'images/label.png'}: the picture is 1 x 10 px")
 
 
 def test_a_truth_of_another_size_than_the_table_says_is_a_failure(data):
@@ -359,7 +371,7 @@ def test_predictions_of_another_size_than_the_truth_are_told_what_to_do(degraded
         "(the prediction has 4 times the photo's sides: prepare the data set with --degrade)",
     ]
     twice = evaluate(degraded, [(full, np.zeros((16, 20), np.uint8)), clean], origin=WEIGHTS)
-    assert "the prediction is 20 x 16 px, the truth 10 x 8 px" in str(twice.failures[1].error)
+    assert "the prediction of fake is 20 x 16 px, the truth 10 x 8 px" in str(twice.failures[1].error)
 
 
 def test_rows_keep_the_predicted_mask(data):

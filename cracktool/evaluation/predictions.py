@@ -209,7 +209,7 @@ def _read_all(
         path = next((by_stem[name] for name in names if name in by_stem), None)
         if path is None:
             remedy = f"expected {folder / names[-1]}{ending}"
-            yield entry, InputError(f"no {what} for this image", path=entry.image, remedy=remedy)
+            yield entry, InputError(f"no {what} for this image", path=manifest.image_path(entry), remedy=remedy)
             continue
         try:
             yield entry, read(path)
