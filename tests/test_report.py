@@ -231,7 +231,16 @@ def test_a_hairline_of_a_large_photo_stays_visible(tmp_path):
 
 def test_figure_of_a_narrow_photo_has_room_for_its_text(tmp_path):
     report = make_report(tmp_path, count=2, shape=(640, 20))
-    assert draw_comparison(report, report.rows[1]).shape == (640 + 90, 3 * 338 + 8, 3)
+    row = report.rows[1]
+    renamed = f"images/{'long ' * 20}\n.png"
+    report.masks.keep(renamed, packed(report.mask(row)))
+    pictures = [draw_comparison(report, row)]
+    (tmp_path / row.image).rename(tmp_path / renamed)
+    pictures.append(draw_comparison(report, replace(row, entry=replace(row.entry, image=renamed))))
+    for picture in pictures:
+        assert picture.shape[1] >= 3 * 338 + 8
+        assert (picture[:26, :-8] < 128).any()
+        assert (picture[:26, -8:] == 255).all()  # the scores behind the name are not cut off
 
 
 def test_confusion_picture(report, tmp_path):

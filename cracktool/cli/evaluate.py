@@ -95,11 +95,12 @@ def evaluate(
     """Score networks, masks or probability maps against the truth of data sets.
 
     Scores are of the crack class, at the size of the true masks: the photos' own, or 4 times their sides in a set made
-    with prepare --degrade. Prints every score pooled over all pixels, with its 95 % interval, and as the mean over
-    images under both rules for images without crack; then those by group and by published evaluator.
+    with prepare --degrade. Prints every score pooled over all pixels, those at one threshold with their 95 % interval,
+    and as the mean over images under both rules for images without crack; then those by group and by published
+    evaluator.
 
     Several data sets or several sets of predictions give a matrix of one score, and on one data set the differences
-    from the first, in pairs, with what may be said of them.
+    from the first (of weights, then masks, then probabilities), in pairs, with what may be said of them.
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
