@@ -406,6 +406,18 @@ def test_what_is_wrong_with_one_set_leaves_the_others(crack, two_sets, tmp_path)
     assert "0.png" in err
 
 
+def test_what_is_wrong_with_a_truth_is_told_once_whatever_is_scored(crack, two_sets, tmp_path):
+    one, _, half = two_sets
+    (one / "masks" / "0.png").write_bytes(b"damaged")
+    for path in (one / "masks" / "1.png", half / "one" / "2.png"):
+        Image.new("L", (80, 64), 255).save(path)
+    shutil.copytree(half / "one", tmp_path / "again")
+    code, _, err = crack("eval", one, "--masks", half, "--masks", tmp_path / "again", "-q")
+    assert (code, err.count("0.png"), err.count("1.png: the true mask marks 100%")) == (1, 1, 1)
+    for folder in (half / "one", tmp_path / "again"):
+        assert err.count(f"2.png: the prediction of {folder} marks 100%") == 1
+
+
 def test_predictions_are_compared_on_the_images_that_both_have(crack, two_sets):
     one, _, half = two_sets
     given = ("--masks", half / "one", "--masks", half / "two", "-q")
@@ -432,9 +444,14 @@ def test_published_evaluators_are_followed(crack, two_sets):
 
 def test_misspelt_scores_and_evaluators_are_noticed_before_anything_runs(crack, two_sets):
     one, other, half = two_sets
-    for option, word, meant in (("--protocol", "kanhha", "khanhha"), ("--score", "iuo", "iou")):
-        code, printed, err = crack("eval", one, other, "--masks", half, option, word)
+    for option, word, meant in (
+        ("--protocol", "kanhha", "khanhha"),
+        ("--score", "iuo", "iou"),
+        ("--corrupt", "blu", "blur"),
+    ):
+        code, printed, err = crack("eval", one, other, "--masks", half, option, word, "-o", half / "out")
         assert (code, printed, err.count("\n"), f"did you mean {meant}" in err) == (2, "", 1, True)
+    assert not (half / "out").exists()
 
 
 def test_a_wrong_option_ends_a_matrix_at_once(crack, two_sets):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
+from cracktool.corruption import CORRUPTIONS, SEVERITIES, choose_corruptions, corrupt
 from cracktool.datasets.storing import degraded
 from cracktool.errors import InputError, UsageError
 from cracktool.evaluation import (
+    Cell,
     compare,
     evaluate,
     masks_origin,
@@ -145,6 +146,8 @@ def test_a_matrix_has_a_row_for_each_prediction(data, tmp_path):
         "| a\\|b | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | 1.000 |",
     ]
     assert "c\\_d & 0.500 [0.500, 0.500] & - & - \\\\" in latex
+    small = matrix([[second]], "ece", ["a"], ["b"])
+    assert matrix_table(replace(small, cells=((Cell(0.00046, (0.0002, 0.001)),),)))[1][1] == "0.0005 [0.0002, 0.0010]"
     with pytest.raises(UsageError, match="did you mean"):
         matrix([[first]], "iuo", ["a"], ["b"])
     with pytest.raises(UsageError, match="pooled are"):
@@ -239,7 +242,8 @@ def test_inverted_and_soft_truths_are_told(data):
     (data.folder / "masks/n2.png").write_bytes(encode_png(grey))
     report = report_of(data, *[30] * 12)
     assert "n2.png: the true mask holds 30 pixels that are neither 0 nor 255" in str(report.failures[0].error)
-    assert report.warnings == ("images/n1.png: the true mask marks 100% of the photo as crack; is it inverted?",)
+    where = data.folder / "images/n1.png"
+    assert report.warnings == (f"{where}: the true mask marks 100% of the photo as crack; is it inverted?",)
 
 
 def test_groups_are_by_origin_and_width(data):
@@ -279,13 +283,15 @@ def test_robustness_begins_with_the_photos_as_they_are(data, tmp_path):
     assert cases[0].cell.value == 1
     assert cases[5].cell.value < 1
     assert cases == list(robustness(data, Dark(), ["blur", "brightness"], name="dark"))
+    write_mask(data.folder / "masks/n1.png", np.ones(SHAPE, bool))
+    assert [len(case.warnings) for case in robustness(data, Dark(), ["blur"], name="dark")] == [1, 0, 0, 0, 0, 0]
     head, blur, _ = robustness_table(cases, "iou")
     assert head == ("iou by severity", "0", "1", "2", "3", "4", "5")
     assert blur[:2] == ("blur", "1.000")
     plot_robustness(cases, "iou", tmp_path / "robustness.png")
     assert (tmp_path / "robustness.png").stat().st_size > 5000
-    with pytest.raises(UsageError, match="use all, or blur"):
-        next(robustness(data, Dark(), ["rain"], name="dark"))
+    with pytest.raises(UsageError, match="there are blur"):
+        next(robustness(data, Dark(), ["dusk"], name="dark"))
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
@@ -307,6 +313,7 @@ def test_each_severity_spoils_more_than_the_one_before(kind):
 
 
 def test_corruptions_that_are_not_known():
+    assert choose_corruptions(["fog", "all", "fog"]) == ["fog", *(kind for kind in CORRUPTIONS if kind != "fog")]
     with pytest.raises(UsageError, match="did you mean shadow"):
         corrupt(np.zeros((4, 4, 3), np.uint8), "shadows", 1, np.random.default_rng(0))
     with pytest.raises(UsageError, match="0 to 5"):

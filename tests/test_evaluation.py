@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,17 @@ def test_failures_do_not_stop_the_others(data):
     assert [each["image"] for each in report.to_dict()["failures"]] == [line.image, full.image, label.image]
 
 
+def test_what_an_evaluator_refuses_names_the_photo(data):
+    """One that knows no files raised an error without any."""
+    thin = Manifest(data.folder, (replace(data.entries[3], height=1), data.entries[0]))
+    predictions = [
+        (thin.entries[0], rows_mask(shape=(1, 10)).astype(np.uint8)),
+        (thin.entries[1], rows_mask().astype(np.uint8)),
+    ]
+    report = evaluate(thin, predictions, origin=WEIGHTS, protocols=["fphbn"])
+    assert str(report.failures[0].error).startswith(f"{data.folder / 'images/label.png'}: the picture is 1 x 10 px")
+
+
 def test_a_truth_of_another_size_than_the_table_says_is_a_failure(data):
     write_mask(data.folder / "masks/line.png", rows_mask(1, shape=(4, 4)))
     report = evaluate(data, perfect(data), origin=WEIGHTS)
@@ -208,7 +220,7 @@ def test_masks_that_cannot_be_used(data, tmp_path):
     predictions = list(predictions_from_masks(data, out))
     errors = {each.image: levels for each, levels in predictions}
     assert isinstance(errors["images/line.jpg"], np.ndarray)  # its size is judged beside the truth
-    assert "0 and 1" in str(errors["images/sub/full.png"])
+    assert "without a value above 1" in str(errors["images/sub/full.png"])
     assert "not a picture" in str(errors["images/clean.png"])
     assert "no mask for this image" in str(errors["images/label.png"])
     assert "label.png" in errors["images/label.png"].remedy
@@ -222,7 +234,18 @@ def test_dark_masks_are_not_taken_for_empty_ones(data, tmp_path, palette, value)
     dark.putpalette(palette)
     dark.save(tmp_path / "line.png")
     _, error = next(predictions_from_masks(data, tmp_path))
-    assert f"line.png: a mask of 0 and {value}, expected 0 and 255" in str(error)
+    assert f"line.png: a mask without a value above {value}, expected 0 and 255" in str(error)
+
+
+def test_labels_and_photos_are_not_taken_for_masks(data, tmp_path):
+    labels = rows_mask(3).astype(np.uint8) + 2 * rows_mask(5).astype(np.uint8)
+    (tmp_path / "line.png").write_bytes(encode_png(labels))
+    (tmp_path / "sub").mkdir()
+    photo = np.random.default_rng(0).integers(60, 200, (*SHAPE, 3)).astype(np.uint8)
+    (tmp_path / "sub/full.png").write_bytes(encode_png(photo))
+    (_, label_error), (_, photo_error), *_ = predictions_from_masks(data, tmp_path)
+    assert "a mask without a value above 2, expected 0 and 255" in str(label_error)
+    assert "neither black nor white" in str(photo_error)
 
 
 def test_probabilities_are_not_taken_for_masks(data, tmp_path):
@@ -348,7 +371,7 @@ def test_predictions_of_another_size_than_the_truth_are_told_what_to_do(degraded
         "(the prediction has 4 times the photo's sides: prepare the data set with --degrade)",
     ]
     twice = evaluate(degraded, [(full, np.zeros((16, 20), np.uint8)), clean], origin=WEIGHTS)
-    assert "the prediction is 20 x 16 px, the truth 10 x 8 px" in str(twice.failures[1].error)
+    assert "the prediction of fake is 20 x 16 px, the truth 10 x 8 px" in str(twice.failures[1].error)
 
 
 def test_rows_keep_the_predicted_mask(data):

@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 
 from cracktool.errors import InputError, OutputError
 from cracktool.evaluation import Origin, evaluate, masks_origin
+from cracktool.evaluation.masks import packed
 from cracktool.images import encode_png, read_image, write_mask
 from cracktool.manifest import Entry, Manifest
 from cracktool.report import (
@@ -65,6 +66,26 @@ def make_report(folder, *, count=7, shape=(SIDE, SIDE), origin=None):
 @pytest.fixture
 def report(tmp_path):
     return make_report(tmp_path / "data")
+
+
+def test_images_of_one_stem_and_images_elsewhere_have_figures_of_their_own(report, tmp_path):
+    """Nothing is written outside of the report: a photo there was once replaced by its figure."""
+    places = ["images/x.png", "images/x.jpg", "images/sub/x.png", "x.png", "../x.png", str(tmp_path / "photos/x.png")]
+    photo, rows = (report.manifest.folder / "images/n1.png").read_bytes(), []
+    for row, place in zip(report.rows[1:], places, strict=True):
+        path = report.manifest.folder / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photo)
+        rows.append(replace(row, entry=replace(row.entry, image=place)))
+        report.masks.keep(place, packed(report.mask(row)))
+    written = write_report(replace(report, rows=tuple(rows)), tmp_path / "out").files
+    figures = [path.relative_to(tmp_path / "out").as_posix() for path in written if "figures" in path.parts]
+    elsewhere = f"figures{tmp_path}/photos/x.png"
+    assert sorted(figures) == sorted(
+        [*(f"figures/x{n}.png" for n in ("", "-2", "-3", "-4")), "figures/sub/x.png", elsewhere]
+    )
+    assert all(path.read_bytes() != photo for path in written)
+    assert all((report.manifest.folder / place).read_bytes() == photo for place in places)
 
 
 def test_report_files(report, tmp_path):
@@ -210,7 +231,16 @@ def test_a_hairline_of_a_large_photo_stays_visible(tmp_path):
 
 def test_figure_of_a_narrow_photo_has_room_for_its_text(tmp_path):
     report = make_report(tmp_path, count=2, shape=(640, 20))
-    assert draw_comparison(report, report.rows[1]).shape == (640 + 90, 3 * 338 + 8, 3)
+    row = report.rows[1]
+    renamed = f"images/{'long ' * 20}\n.png"
+    report.masks.keep(renamed, packed(report.mask(row)))
+    pictures = [draw_comparison(report, row)]
+    (tmp_path / row.image).rename(tmp_path / renamed)
+    pictures.append(draw_comparison(report, replace(row, entry=replace(row.entry, image=renamed))))
+    for picture in pictures:
+        assert picture.shape[1] >= 3 * 338 + 8
+        assert (picture[:26, :-8] < 128).any()
+        assert (picture[:26, -8:] == 255).all()  # the scores behind the name are not cut off
 
 
 def test_confusion_picture(report, tmp_path):

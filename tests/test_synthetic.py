@@ -486,6 +486,7 @@ def test_prepare_makes_the_material_and_the_pattern_that_are_wished(tmp_path):
     ("options", "message"),
     [
         ({"material": "wood"}, "no material is called 'wood' .* asphalt, concrete, plaster, brick, paving"),
+        ({"material": "brik"}, "no material is called 'brik' .did you mean brick"),
         ({"pattern": "many"}, "no pattern is called 'many' .* none, single, several, network"),
         ({"material": "brick", "background": Path()}, "material means nothing on backgrounds"),
     ],

@@ -95,17 +95,19 @@ def evaluate(
     """Score networks, masks or probability maps against the truth of data sets.
 
     Scores are of the crack class, at the size of the true masks: the photos' own, or 4 times their sides in a set made
-    with prepare --degrade. Prints every score pooled over all pixels, with its 95 % interval, and as the mean over
-    images under both rules for images without crack; then those by group and by published evaluator.
+    with prepare --degrade. Prints every score pooled over all pixels, those at one threshold with their 95 % interval,
+    and as the mean over images under both rules for images without crack; then those by group and by published
+    evaluator.
 
     Several data sets or several sets of predictions give a matrix of one score, and on one data set the differences
-    from the first, in pairs, with what may be said of them.
+    from the first (of weights, then masks, then probabilities), in pairs, with what may be said of them.
 
     Example: crack eval data/crack500 --weights runs/unet_resnet34 --split test -o report
     """
     with leaving_at_once():
         from cracktool.evaluation import check_pooled
         from cracktool.inference import EXPORTED
+    from cracktool.corruption import choose_corruptions
     from cracktool.files import make_folder
     from cracktool.manifest import read_manifest
     from cracktool.protocols import choose_protocols
@@ -132,23 +134,26 @@ def evaluate(
     manifests = [read_manifest(each).split(split) for each in data]
     if len({manifest.folder.resolve() for manifest in manifests}) < len(manifests):
         raise UsageError("a data set is named twice", remedy="name each once")
+    check_pooled(score)
+    run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
+    kinds = choose_corruptions(corrupt or ())
     shown = Format.json if json_ else format_
-    if out is not None:
-        make_folder(out)
-    if corrupt:
+    single = len(manifests) == len(sources) == 1
+    if kinds:
         if masks or probs:
             raise UsageError("--corrupt spoils photos before a network sees them", remedy="give --weights")
         refuse(context, ("protocol", "figures"), "of spoilt photos one score is told")
-        _show_all_spoilt(manifests, weights or (None,), build, corrupt, score, out, shown, quiet)
-        return
-    check_pooled(score)
-    run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
-    if len(manifests) == len(sources) == 1:
+    elif single:
         refuse(context, ["score"], "--score is that of a matrix or of --corrupt; a single table has all scores")
+    elif out is None and shown is not Format.json:
+        refuse(context, ["protocol"], "of several it is told in their reports: add -o FOLDER, or --json")
+    if out is not None:
+        make_folder(out)
+    if kinds:
+        _show_all_spoilt(manifests, weights or (None,), build, kinds, score, out, shown, quiet)
+    elif single:
         _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
-        if out is None and shown is not Format.json:
-            refuse(context, ["protocol"], "of several it is told in their reports: add -o FOLDER, or --json")
         _show_matrix(manifests, _told_apart(sources), run, score, out, figures, shown)
 
 
@@ -200,7 +205,6 @@ def _report(manifest: Manifest, source: _Source, *, protocols: Sequence[str], qu
     with progress_bar(quiet, iterable=predictions, total=total, desc=manifest.name, unit=" images") as shown:
         scorer = source.scorer(manifest)
         report = run(manifest, shown, origin=origin, threshold=threshold, protocols=protocols, scorer=scorer)
-    warn(report.warnings)
     if not quiet:
         skipped = f", {report.skipped} without truth skipped" if report.skipped else ""
         split, images = report.split, f"{len(report.rows)} images, {report.positives} with crack"
@@ -211,6 +215,7 @@ def _report(manifest: Manifest, source: _Source, *, protocols: Sequence[str], qu
 def _show_one(report: Report, out: Path | None, figures: int, shown: Format, quiet: bool) -> None:
     from cracktool.report import group_tables, protocol_tables, score_table, write_report
 
+    warn(report.warnings)
     if out is not None:
         written = write_report(report, out, figures=figures)
         warn(written.warnings)
@@ -237,6 +242,7 @@ def _show_matrix(
     from cracktool.report import difference_table, matrix_table, write_report, write_table
 
     failures: list[CrackError] = []
+    warnings: list[str] = []
     folders = dict(zip((each.folder for each in manifests), short_names(manifests), strict=True))
 
     def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
@@ -248,15 +254,16 @@ def _show_matrix(
             failures.append(error)
             return None
         failures.extend(failure.error for failure in report.failures)
+        warnings.extend(report.warnings)
         if out is not None:
             name = f"{folders[manifest.folder]}-{number + 1}"
-            warn(write_report(report, out / name, figures=figures).warnings)
+            warnings.extend(write_report(report, out / name, figures=figures).warnings)
         return report
 
     reports = [[tried(manifest, source, number) for manifest in manifests] for number, source in enumerate(sources)]
     done = [report for row in reports for report in row if report is not None]
     if not done:
-        finish(failures)
+        _finish_once(failures, warnings)
     columns = [f"{folders[manifest.folder]} {done[0].split}" for manifest in manifests]
     whole = matrix(reports, score, [source.name for source in sources], columns)
     tables = {"matrix": matrix_table(whole)}
@@ -272,7 +279,13 @@ def _show_matrix(
         print_data(json.dumps(everything))
     else:
         _print_tables(list(tables.values()), shown)
-    finish(failures)
+    _finish_once(failures, warnings)
+
+
+def _finish_once(failures: Iterable[CrackError], warnings: Iterable[str]) -> None:
+    """Tell each once: what is wrong with a photo or truth is so for each network, however it is spoilt."""
+    warn(dict.fromkeys(warnings))
+    finish({str(each): each for each in failures}.values())
 
 
 def _differences(
@@ -310,7 +323,8 @@ def _show_all_spoilt(
 ) -> None:
     from cracktool.manifest import short_names
 
-    failures: dict[str, CrackError] = {}  # a photo that fails does so however it is spoilt
+    failures: list[CrackError] = []
+    warnings: list[str] = []
     names = short_names(manifests)
     single = len(manifests) == len(weights) == 1
     for number, each in enumerate(weights, 1):
@@ -321,25 +335,25 @@ def _show_all_spoilt(
             try:
                 cases = _spoilt(manifest, name, predictor(), kinds, score, quiet)
             except (InputError, WeightsError) as error:
-                failures[str(error)] = error
+                failures.append(error)
                 continue
-            failures |= {str(manifest.folder / one.image): one.error for case in cases for one in case.failures}
+            failures.extend(one.error for case in cases for one in case.failures)
+            warnings.extend(line for case in cases for line in case.warnings)
             _show_spoilt(manifest, name, cases, score, folder, shown)
-    finish(failures.values())
+    _finish_once(failures, warnings)
 
 
 def _spoilt(
     manifest: Manifest, name: str, predictor: Predictor, kinds: Sequence[str], score: str, quiet: bool
 ) -> list[Spoilt]:
-    from cracktool.corruption import CORRUPTIONS
     from cracktool.evaluation import robustness
 
-    chosen = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
-    cases = robustness(manifest, predictor, chosen, name=name, score=score)
-    with progress_bar(quiet, iterable=cases, total=1 + 5 * len(chosen), desc=manifest.name, unit=" runs") as bar:
+    cases = robustness(manifest, predictor, kinds, name=name, score=score)
+    with progress_bar(quiet, iterable=cases, total=1 + 5 * len(kinds), desc=manifest.name, unit=" runs") as bar:
         done = list(bar)
     if not quiet:
-        tell(f"{name} on {manifest.folder}, {len(manifest.entries)} images: {score} by severity")
+        images = sum(entry.has_truth for entry in manifest.entries)
+        tell(f"{name} on {manifest.folder}, {images} images: {score} by severity")
     return done
 
 

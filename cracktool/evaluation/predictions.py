@@ -27,6 +27,7 @@ Prediction = tuple[Entry, Levels | CrackError]
 """An image of the data set with its levels uint8 (H, W), or with why there are none."""
 
 _MAPS = (".npy", ".tif", ".tiff", ".png")
+_CRACK = 128  # grey values of masks from here on: they may have been through JPEG
 _ROUNDING = 1e-6  # by which a mean of probabilities may miss the range from 0 to 1
 
 
@@ -96,7 +97,7 @@ def predictions_from_masks(manifest: Manifest, folder: str | Path) -> Iterator[P
 
     The image ``images/a/x.jpg`` has its mask in ``FOLDER/a/x.png`` or ``FOLDER/images/a/x.png``; any picture format is
     taken, PNG first; probabilities and overlays that `crack infer` wrote beside masks are not. A mask that is missing
-    or damaged, or of another size, gives an error for its image.
+    or damaged, or of other values, gives an error for its image.
 
     Raises:
         InputError: There is no such folder, or no mask in it.
@@ -208,7 +209,7 @@ def _read_all(
         path = next((by_stem[name] for name in names if name in by_stem), None)
         if path is None:
             remedy = f"expected {folder / names[-1]}{ending}"
-            yield entry, InputError(f"no {what} for this image", path=entry.image, remedy=remedy)
+            yield entry, InputError(f"no {what} for this image", path=manifest.image_path(entry), remedy=remedy)
             continue
         try:
             yield entry, read(path)
@@ -222,9 +223,11 @@ def _stem(path: Path) -> str:
 
 def _mask_levels(path: Path) -> Levels:
     grey = read_grey(path)
-    highest = grey.max(initial=0)
-    # A map of labels, or a mask in dark red, would be taken for an empty one and score 0 or, on a clean image, 1.
-    if 0 < highest < 128 and (grey[grey > 0] == highest).all():
-        remedy = "make its crack white, which is 255"
-        raise InputError(f"a mask of 0 and {highest}, expected 0 and 255", path=path, remedy=remedy)
-    return (grey >= 128).astype(np.uint8) * 255
+    highest = int(grey.max(initial=0))
+    if 0 < highest < _CRACK:  # labels, or dark red: an empty mask would score 0 or, on a clean image, 1
+        remedy = "make its crack white, which is 255; probabilities are for --probs"
+        raise InputError(f"a mask without a value above {highest}, expected 0 and 255", path=path, remedy=remedy)
+    if np.count_nonzero((grey >= 32) & (grey < 224)) > grey.size / 2:
+        reason = "most of its pixels are neither black nor white: a photo or a map, expected a mask of 0 and 255"
+        raise InputError(reason, path=path, remedy="name the folder of masks; probabilities are for --probs")
+    return (grey >= _CRACK).astype(np.uint8) * 255

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
-from cracktool.errors import InputError, UsageError
+from cracktool.corruption import SEVERITIES, choose_corruptions, corrupt
+from cracktool.errors import InputError
 from cracktool.evaluation.comparing import Cell, cell_of
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
 from cracktool.evaluation.rows import Failure
@@ -36,12 +36,14 @@ class Spoilt:
         severity: 1 to 5, or 0.
         cell: The score and its interval.
         failures: What could not be scored, and why.
+        warnings: What the user should know of the photos as they are; none of spoilt ones, where it is no wonder.
     """
 
     kind: str
     severity: int
     cell: Cell
     failures: Sequence[Failure]
+    warnings: Sequence[str] = ()
 
 
 def robustness(
@@ -52,7 +54,7 @@ def robustness(
     Args:
         manifest: The photos.
         predictor: Finds the crack.
-        kinds: What is to be tried, names of `cracktool.corruption.CORRUPTIONS`.
+        kinds: What is to be tried, names of `cracktool.corruption.CORRUPTIONS`, or all.
         name: The weights, as the user knows them.
         score: A pooled score.
 
@@ -61,10 +63,7 @@ def robustness(
         InputError: Nothing could be scored, or not so.
     """
     check_pooled(score)
-    for kind in kinds:
-        if kind not in CORRUPTIONS:
-            raise UsageError(f"no corruption {kind!r}", remedy=f"use all, or {', '.join(CORRUPTIONS)}")
-    cases = [(CLEAN, 0), *((kind, severity) for kind in kinds for severity in SEVERITIES)]
+    cases = [(CLEAN, 0), *((kind, severity) for kind in choose_corruptions(kinds) for severity in SEVERITIES)]
     for kind, severity in cases:
         change = partial(_spoil, kind=kind, severity=severity) if severity else None
         report = evaluate(
@@ -76,7 +75,8 @@ def robustness(
         cell = cell_of(report, score)
         if cell is None:
             raise InputError(f"{score} cannot be told of these photos", path=manifest.folder, remedy="--score iou can")
-        yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures)
+        warnings = () if severity else report.warnings
+        yield Spoilt(kind=kind, severity=severity, cell=cell, failures=report.failures, warnings=warnings)
 
 
 def _spoil(entry: Entry, image: Image, *, kind: str, severity: int) -> Image:

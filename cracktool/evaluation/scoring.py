@@ -82,6 +82,7 @@ def evaluate(
     score = partial(
         _score,
         manifest,
+        origin,
         level=threshold_level(threshold),
         tolerances=tuple(tolerances),
         protocols=chosen,
@@ -124,6 +125,7 @@ def evaluate(
 
 def _score(
     manifest: Manifest,
+    origin: Origin,
     prediction: Prediction,
     *,
     level: int,
@@ -138,11 +140,13 @@ def _score(
         scale = SCALE if levels.shape == (SCALE * entry.height, SCALE * entry.width) else 1
         truth = read_truth(manifest, entry, scale=scale)
         if levels.shape != truth.shape:
-            reason = f"the prediction is {size_of(levels)}, the truth {size_of(truth)}"
-            raise InputError(reason, path=entry.image)
+            reason = f"the prediction of {origin.name} is {size_of(levels)}, the truth {size_of(truth)}"
+            raise InputError(reason, path=manifest.image_path(entry))
         more = {} if scorer is None else scorer(entry)
         records = {name: protocol.measure(levels, truth) for name, protocol in protocols.items()}
     except CrackError as error:
+        if error.path is None:  # an evaluator or a measure knows no files
+            error = type(error)(error.reason, path=manifest.image_path(entry), remedy=error.remedy)
         return Failure(image=entry.image, error=error)
     mask = levels >= level
     image = measure(levels, truth, level=level, tolerances=tolerances)
@@ -153,7 +157,7 @@ def _score(
         scale=scale,
         records=records,
     )
-    found = doubts(entry.image, truth, mask)
+    found = doubts(str(manifest.image_path(entry)), truth, mask, by=origin.name)
     return _Scored(row=row, mask=packed(mask), levels=image.levels, near=image.near, warnings=found)
 
 

@@ -72,7 +72,8 @@ class Summary:
 
     Args:
         pooled: From the summed pixels of all images.
-        pooled_ci95: Its 95 % interval by the bootstrap over groups; None with fewer than two groups.
+        pooled_ci95: Its 95 % interval by the bootstrap over groups; None with fewer than two groups, and for scores of
+            levels, of which no image keeps its own.
         pooled_positives: From those of the images with crack in the truth.
         empty_is_one: Per image, over all images; empty truth and empty prediction count as 1.
         positives_only: Per image, over images with crack in the truth.

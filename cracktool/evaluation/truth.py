@@ -39,13 +39,20 @@ def read_truth(manifest: Manifest, entry: Entry, *, scale: int = 1) -> Mask:
     return truth
 
 
-def doubts(image: str, truth: Mask, predicted: Mask) -> list[str]:
-    """Return what the user should know of a pair of masks that can be scored, but hardly be right."""
-    shares = {"the true mask": float(truth.mean()), "the prediction": float(predicted.mean())}
+def doubts(image: str, truth: Mask, predicted: Mask, *, by: str) -> list[str]:
+    """Return what the user should know of a pair of masks that can be scored, but hardly be right.
+
+    Args:
+        image: What the user knows the image as.
+        truth: Its true mask.
+        predicted: The mask to score.
+        by: Where that comes from.
+    """
+    masks = {"the true mask": truth, f"the prediction of {by}": predicted}
     return [
         f"{image}: {name} marks {share:.0%} of the photo as crack; is it inverted?"
-        for name, share in shares.items()
-        if share > _MOSTLY
+        for name, mask in masks.items()
+        if (share := float(mask.mean())) > _MOSTLY
     ]
 
 

@@ -123,13 +123,15 @@ def _paint(panel: Image, layers: Sequence[tuple[Mask, tuple[int, int, int]]]) ->
 def _labelled(row: Row, threshold: float | None, panels: Sequence[Image]) -> Image:
     height, width = panels[0].shape[:2]
     column = max(width, 330) + _GAP  # room for the legend below a narrow photo
-    canvas = np.full((height + 5 * _TEXT, 3 * column + _GAP, 3), 255, np.uint8)
+    scores = "   ".join(f"{name} {value:.3f}" for name, value in row.scores.items() if name in _shown(row))
+    title = f"{' '.join(row.image.splitlines())}   {scores}"
+    room = max(3 * column, math.ceil(ImageFont.load_default(_TEXT).getlength(title)) + _GAP)  # a long name needs more
+    canvas = np.full((height + 5 * _TEXT, room + _GAP, 3), 255, np.uint8)
     for number, panel in enumerate(panels):
         left = _GAP + number * column
         canvas[3 * _TEXT : 3 * _TEXT + height, left : left + width] = panel
-    scores = "   ".join(f"{name} {value:.3f}" for name, value in row.scores.items() if name in _shown(row))
     cut = "" if threshold is None else f", threshold {threshold:g}"
-    texts = [((_GAP, 6), f"{row.image}   {scores}")]
+    texts = [((_GAP, 6), title)]
     for number, name in enumerate(("photo", "truth", f"prediction{cut}")):
         texts.append(((_GAP + number * column, 3 * _TEXT - 24), name))
     return _legend(_write(canvas, texts), (_GAP + 2 * column, 3 * _TEXT + height + 8))

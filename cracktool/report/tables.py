@@ -80,19 +80,20 @@ def difference_table(differences: Sequence[Difference], first: str = "first", se
 
 def matrix_table(matrix: Matrix) -> Table:
     """Return one score of each set of predictions (rows) on each data set (columns), and its mean over these."""
+    places = _places(matrix.score)
     head = (f"{matrix.score}", *matrix.columns, *(("mean",) if len(matrix.columns) > 1 else ()))
     rows = []
     for name, cells in zip(matrix.rows, matrix.cells, strict=True):
-        texts = ["-" if cell is None else f"{cell.value:.3f}{_interval(cell.ci95)}" for cell in cells]
+        texts = ["-" if cell is None else f"{cell.value:{places}}{_interval(cell.ci95, places)}" for cell in cells]
         known = [cell.value for cell in cells if cell is not None]
-        mean = f"{sum(known) / len(known):.3f}" if len(known) == len(cells) else "-"
+        mean = f"{sum(known) / len(known):{places}}" if len(known) == len(cells) else "-"
         rows.append((name, *texts, *((mean,) if len(cells) > 1 else ())))
     return [head, *rows]
 
 
 def robustness_table(cases: Sequence[Spoilt], score: str) -> Table:
     """Return one score by what spoilt the photos (rows) and how much (columns); 0 is the photos as they are."""
-    values = {(case.kind, case.severity): f"{case.cell.value:.3f}" for case in cases}
+    values = {(case.kind, case.severity): f"{case.cell.value:{_places(score)}}" for case in cases}
     clean = next((values[case.kind, 0] for case in cases if case.severity == 0), "-")
     kinds = dict.fromkeys(case.kind for case in cases if case.severity)
     severities = sorted({case.severity for case in cases if case.severity})
@@ -149,18 +150,22 @@ FORMATS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, 
 
 
 def _score_row(name: str, summary: Summary) -> tuple[str, ...]:
-    places = ".2f" if name in _PLAIN else ".4f" if name in _SMALL else ".3f"
+    places = _places(name)
     pooled = "" if summary.pooled is None else f"{summary.pooled:{places}}{_interval(summary.pooled_ci95, places)}"
     cracked = "" if summary.pooled_positives is None else f"{summary.pooled_positives:{places}}"
     spreads = (_spread(each, places) for each in (summary.empty_is_one, summary.positives_only))
     return (name, pooled, cracked, *spreads)
 
 
+def _places(score: str) -> str:
+    return ".2f" if score in _PLAIN else ".4f" if score in _SMALL else ".3f"
+
+
 def _spread(spread: Spread | None, places: str) -> str:
     return "" if spread is None else f"{spread.mean:{places}} ± {spread.std:{places}}"
 
 
-def _interval(interval: Interval | None, places: str = ".3f") -> str:
+def _interval(interval: Interval | None, places: str) -> str:
     return "" if interval is None else f" [{interval[0]:{places}}, {interval[1]:{places}}]"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -81,21 +83,29 @@ def _plots(report: Report, folder: Path) -> list[tuple[str, Path]]:
     return [(name, folder / f"{name}.png") for name in plots]
 
 
-def _figures(report: Report, folder: Path, count: int) -> tuple[list[tuple[str, Path]], list[str]]:
+def _figures(report: Report, folder: Path, most: int) -> tuple[list[tuple[str, Path]], list[str]]:
     """Draw images; return each with the file of its picture, and what could not be drawn."""
-    drawn, warnings = [], []
-    for row in choose_rows(report.rows, count):
-        path = folder / "figures" / _below_images(row.image).with_suffix(".png")
+    drawn: dict[Path, str] = {}
+    warnings = []
+    for row in choose_rows(report.rows, most):
+        path = _free(folder / "figures" / _below_images(row.image).with_suffix(".png"), drawn)
         try:
             picture = draw_comparison(report, row)
         except CrackError as error:
             warnings.append(f"no figure: {error}")
             continue
         replace_file(path, encode_png(picture))
-        drawn.append((row.image, path))
-    return drawn, warnings
+        drawn[path] = row.image
+    return [(image, path) for path, image in drawn.items()], warnings
 
 
 def _below_images(image: str) -> PurePosixPath:
-    path = PurePosixPath(image)
-    return path.relative_to("images") if path.parts[0] == "images" else path
+    """Return where an image lies below `images`; one that lies elsewhere gets no place outside of the figures."""
+    parts = [part for part in PurePosixPath(image).parts if part not in ("/", "..")]
+    return PurePosixPath(*parts[1:] if parts[0] == "images" else parts)
+
+
+def _free(path: Path, taken: Container[Path]) -> Path:
+    """Return a path, numbered where it is taken, as by x.jpg beside x.png."""
+    numbered = (path.with_name(f"{path.stem}-{number}.png") for number in count(2))
+    return next(each for each in chain([path], numbered) if each not in taken)

@@ -15,7 +15,7 @@ from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
 from cracktool.datasets.synthetic.backgrounds import read_background
 from cracktool.datasets.synthetic.scene import MATERIAL_CHANCES, PATTERN_CHANCES, Wishes, make_sample
 from cracktool.datasets.synthetic.truth import lines_csv
-from cracktool.errors import UsageError
+from cracktool.errors import UsageError, did_you_mean
 from cracktool.images import Image, Mask
 
 _COUNT = 200
@@ -73,7 +73,9 @@ def _one_of(names: Iterable[_Name], wish: str | None, what: str) -> _Name | None
     for name in names:
         if name == wish:
             return name
-    raise UsageError(f"no {what} is called {wish!r}", remedy=f"there are {', '.join(names)}")
+    raise UsageError(
+        f"no {what} is called {wish!r}", remedy=did_you_mean(wish, names) or f"there are {', '.join(names)}"
+    )
 
 
 def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
