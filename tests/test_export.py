@@ -426,6 +426,22 @@ def test_openvino_is_two_files_that_give_the_same(tiny, no_translation, tmp_path
         export_model(tiny, tmp_path / "tiny.xml")
 
 
+def test_an_older_pair_of_openvino_stays_one_where_the_disk_is_full(tiny, no_translation, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
+    for name in ("tiny.xml", "tiny.bin"):
+        (tmp_path / name).write_text("old")
+
+    def write(path, data):
+        if path.suffix == ".bin":  # the larger one
+            raise OutputError("cannot be written: No space left on device", path=path)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(export, "replace_file", write)
+    with pytest.raises(OutputError, match="No space left"):
+        export_model(tiny, tmp_path / "tiny.xml", ExportOptions(overwrite=True))
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
 class Plain(PaddedModel):
     """The least that can be traced."""
 
@@ -498,14 +514,15 @@ def test_programs_that_are_damaged_foreign_or_run_code(program, tmp_path, monkey
 
 def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "NARROW", 3)  # its first convolution has 4 channels
-    exported = export_model(tiny, tmp_path / "int8.onnx", ExportOptions(int8=True, calibrate=photos))
+    scored = replace(tiny, card=replace(CARD, scores=({"iou": 0.5},)))
+    exported = export_model(scored, tmp_path / "int8.onnx", ExportOptions(int8=True, calibrate=photos))
     assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
     assert (exported.loss.photos, exported.loss.truth, exported.loss.before) == (3, False, 1.0)
     assert 0.5 < exported.loss.after < 1
     assert exported.loss.points == pytest.approx(100 * (1 - exported.loss.after))
     model = onnx.load(exported.path)
     assert {tensor.data_type for tensor in model.graph.initializer} >= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    assert load_network(exported.path).card == CARD
+    assert load_network(exported.path).card == CARD, "scores of float32 are not its own"
 
 
 def test_narrow_ends_of_a_network_keep_their_bits():
@@ -607,6 +624,7 @@ def test_format_follows_the_ending_unless_given(name, given, kind):
         ("crack", None, r"no ending is no format.*\.onnx.*--format hf"),
         ("crack.onnx.data", None, r"\.data ending is no format"),
         ("crack.onnx", "openvino", r"end it in \.xml"),
+        ("crack.onnx", "hf", "it is a folder"),
         ("crack.onnx", "onx", "did you mean onnx"),
     ],
 )
@@ -741,6 +759,8 @@ def test_views_go_into_the_weights(tmp_path, monkeypatch, capsys):
     fine, plain = load_weights(out), load_weights()
     assert fine.card.model_args == plain.card.model_args | {"views": [1, 2]}
     assert fine.card.largest_tile == plain.card.tile  # its second look has four times the pixels
+    assert plain.card.scores
+    assert not fine.card.scores  # another network's
     x = picture(64, 96)
     with torch.no_grad():
         twice = nn.functional.avg_pool2d(plain.model(nn.functional.interpolate(x, scale_factor=2, mode="bilinear")), 2)

@@ -92,8 +92,9 @@ def choose_format(path: Path, name: str | None = None) -> str:
             raise UsageError(reason, path=path, remedy=f"end it in {endings}, or give --format hf for a folder")
     if name not in FORMATS:
         raise UsageError(f"no format {name!r}", remedy=did_you_mean(name, FORMATS) or f"use {', '.join(FORMATS)}")
-    if FORMATS[name] and path.suffix != FORMATS[name]:
-        raise UsageError(f"the format {name} has another ending", path=path, remedy=f"end it in {FORMATS[name]}")
+    if path.suffix != FORMATS[name] and (FORMATS[name] or path.suffix in FORMATS.values()):
+        remedy = f"end it in {FORMATS[name]}" if FORMATS[name] else "it is a folder, so leave the ending out"
+        raise UsageError(f"the format {name} has another ending", path=path, remedy=remedy)
     return name
 
 
@@ -132,8 +133,8 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
         limits = INT8 if options.int8 else float_limits(checkpoint.card, half=options.half)
         parities = compare(checkpoint, _open(built), limits)
         loss = work.loss(built)
-        for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
-            replace_file(target, made.read_bytes())
+        for target in reversed(files):  # tensors first: where the disk is full, an older pair stays one
+            replace_file(target, built.with_suffix(target.suffix).read_bytes())
     return Exported(files=files, size=sum(file.stat().st_size for file in files), parities=parities, loss=loss)
 
 

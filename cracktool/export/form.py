@@ -111,8 +111,9 @@ def metadata(card: Card, options: ExportOptions) -> dict[str, str]:
     """Return what an exported file says of itself: the card, input and output, and the keys that other programs read.
 
     Those of Ultralytics (``names``, ``stride``), and those of the QGIS plugin Deepness where it can run the model: it
-    normalises itself and wants probabilities.
+    normalises itself and wants probabilities. In 8 bits the card has no scores: they were those of float32.
     """
+    card = replace(card, scores=()) if options.int8 else card
     plain = {METADATA_KEY: card.to_json(), "input": options.takes, "output": options.gives}
     values: dict[str, object] = {
         "names": dict(enumerate(card.classes)), "stride": card.stride, "largest_tile": card.largest_tile
