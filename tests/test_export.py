@@ -240,7 +240,7 @@ def test_sizes_are_divided_as_python_divides_them():
     torch.manual_seed(0)
     options = ExportOptions(embed_sigmoid=False)
     built = form.ExportedForm(Checkpoint(Enlarging().eval(), CARD, ""), options)
-    session = onnxruntime.InferenceSession(onnx_file.build_onnx(built, CARD, "image", "logits", {}))
+    session = onnxruntime.InferenceSession(onnx_file.build_onnx(built))
     for height, width in ((16, 17), (18, 5), (9, 32)):
         image = noise(1, height, width)
         (logits,) = session.run(None, {"image": image})
@@ -514,15 +514,21 @@ def test_programs_that_are_damaged_foreign_or_run_code(program, tmp_path, monkey
 
 def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "NARROW", 3)  # its first convolution has 4 channels
-    scored = replace(tiny, card=replace(CARD, scores=({"iou": 0.5},)))
-    exported = export_model(scored, tmp_path / "int8.onnx", ExportOptions(int8=True, calibrate=photos))
+    exported = export_model(tiny, tmp_path / "int8.onnx", ExportOptions(int8=True, calibrate=photos))
     assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
     assert (exported.loss.photos, exported.loss.truth, exported.loss.before) == (3, False, 1.0)
     assert 0.5 < exported.loss.after < 1
     assert exported.loss.points == pytest.approx(100 * (1 - exported.loss.after))
     model = onnx.load(exported.path)
     assert {tensor.data_type for tensor in model.graph.initializer} >= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    assert load_network(exported.path).card == CARD, "scores of float32 are not its own"
+    assert load_network(exported.path).card == CARD
+
+
+@pytest.mark.parametrize("name", ["int8", "half"])
+def test_scores_of_float32_are_not_those_of_8_bits(tiny, name):
+    scored = replace(tiny, card=replace(CARD, scores=({"iou": 0.5},)))
+    facts = form.ExportedForm(scored, ExportOptions(**{name: True})).metadata()
+    assert bool(Card.from_json(facts[METADATA_KEY]).scores) == (name == "half")
 
 
 def test_narrow_ends_of_a_network_keep_their_bits():

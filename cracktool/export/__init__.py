@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from cracktool.errors import UsageError, did_you_mean
-from cracktool.export.form import ExportedForm, ExportOptions, metadata
+from cracktool.export.form import ExportedForm, ExportOptions
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
@@ -158,13 +158,12 @@ class _Work:
         self, checkpoint: Checkpoint, options: ExportOptions, folder: Path, calibration: Calibration | None
     ) -> None:
         self.checkpoint, self.options, self.folder, self.calibration = checkpoint, options, folder, calibration
-        self.metadata = metadata(checkpoint.card, options)
 
     def onnx(self, *, half: bool) -> Path:
         """Return the ONNX file, in 8 bits where they are wanted."""
         form = ExportedForm(self.checkpoint, replace(self.options, half=half))
         path = self.folder / "float.onnx"
-        path.write_bytes(build_onnx(form, self.checkpoint.card, self.options.takes, self.options.gives, self.metadata))
+        path.write_bytes(build_onnx(form))
         if self.calibration is None:
             return path
         write_int8(path, self.folder / "int8.onnx", self.calibration)
@@ -179,8 +178,7 @@ class _Work:
     def program(self) -> Path:
         """Return the program of torch.export."""
         path = self.folder / "model.pt2"
-        form = ExportedForm(self.checkpoint, self.options)
-        path.write_bytes(build_program(form, self.checkpoint.card, self.metadata))
+        path.write_bytes(build_program(ExportedForm(self.checkpoint, self.options)))
         return path
 
     def loss(self, built: Path) -> Loss | None:
