@@ -30,7 +30,7 @@ import torch
 
 from cracktool.card import Card
 from cracktool.errors import CrackError
-from cracktool.export.form import ExportedForm, ExportOptions, metadata
+from cracktool.export.form import ExportedForm, ExportOptions
 from cracktool.export.int8 import read_calibration, write_int8
 from cracktool.export.onnx_file import build_onnx
 from cracktool.export.openvino_file import write_openvino
@@ -111,18 +111,17 @@ def spread(model: torch.nn.Module, mean: float, std: float) -> None:
 
 def make_files(checkpoint: Checkpoint, source: str, folder: Path) -> Iterator[Made]:
     """Write the network in one format after the other: those made of ONNX, or the program."""
-    options, card = ExportOptions(), checkpoint.card
-    facts, exact = metadata(card, options), float_limits(card, half=False)
+    whole, exact = ExportedForm(checkpoint, ExportOptions()), float_limits(checkpoint.card, half=False)
     first = folder / f"model.{source}"
     if source == "pt2":
-        first.write_bytes(build_program(ExportedForm(checkpoint, options), card, facts))
+        first.write_bytes(build_program(whole))
         yield "pt2", first, exact
         return
-    first.write_bytes(build_onnx(ExportedForm(checkpoint, options), card, options.takes, options.gives, facts))
+    first.write_bytes(build_onnx(whole))
     yield "onnx", first, exact
     for form, half in (("openvino", False), ("openvino --half", True)):
         write_openvino(first, folder / f"{form}.xml", half=half)
-        yield form, folder / f"{form}.xml", float_limits(card, half=half)
+        yield form, folder / f"{form}.xml", float_limits(checkpoint.card, half=half)
     write_int8(first, folder / "int8.onnx", read_calibration(PHOTOS))
     yield "onnx --int8", folder / "int8.onnx", INT8
     write_openvino(folder / "int8.onnx", folder / "int8.xml", half=False)

@@ -196,7 +196,7 @@ def weights_path(spec: str | Path | None) -> Path:
     if str(spec) in REGISTRY:
         return published_path(str(spec))
     near = did_you_mean(str(spec), (*SHIPPED, *REGISTRY))
-    remedy = near or f"give a file, a run folder, {' or '.join(SHIPPED)}"
+    remedy = near or f"give a file, a run folder, or a name: {', '.join((*SHIPPED, *REGISTRY))}"
     raise WeightsError("no such weights file", path=path, remedy=remedy)
 
 

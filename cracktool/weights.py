@@ -102,6 +102,8 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
 def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
     """Return the same weights in a network that looks at its input so many times enlarged; see `PaddedModel`.
 
+    The card loses its scores, which were those of another network.
+
     Raises:
         UsageError: These are no views, or the network enlarges by itself.
 
@@ -109,7 +111,7 @@ def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
         >>> with_views(load_weights(), [1, 2]).card.model_args["views"]
         [1, 2]
     """
-    card = replace(checkpoint.card, model_args={**checkpoint.card.model_args, "views": list(views)})
+    card = replace(checkpoint.card, model_args={**checkpoint.card.model_args, "views": list(views)}, scores=())
     network = build_model(card.model, **card.model_args)
     network.load_state_dict(checkpoint.model.state_dict())
     return Checkpoint(network.eval(), card, checkpoint.digest)

@@ -723,6 +723,10 @@ def test_init_brings_its_network_along(crack, tmp_path, monkeypatch):
     assert (crack(*gone)[0] != 0, len(configs)) == (True, 3)
     crack(*gone, "--resume")
     assert configs[3].init == str(tmp_path / "gone"), "a run that goes on needs it no more"
+    monkeypatch.setenv("CRACKTOOL_CACHE", str(tmp_path))
+    (tmp_path / "crack537.pth").touch()
+    crack("train", "--init", "crackformer2_crack537", "--data", tmp_path)
+    assert configs[4].model == "crackformer2", "a published name says it, an authors' file does not"
 
 
 @pytest.mark.parametrize(("warmup", "told"), [(12, False), (13, True)])

@@ -240,7 +240,7 @@ def test_sizes_are_divided_as_python_divides_them():
     torch.manual_seed(0)
     options = ExportOptions(embed_sigmoid=False)
     built = form.ExportedForm(Checkpoint(Enlarging().eval(), CARD, ""), options)
-    session = onnxruntime.InferenceSession(onnx_file.build_onnx(built, CARD, "image", "logits", {}))
+    session = onnxruntime.InferenceSession(onnx_file.build_onnx(built))
     for height, width in ((16, 17), (18, 5), (9, 32)):
         image = noise(1, height, width)
         (logits,) = session.run(None, {"image": image})
@@ -426,6 +426,22 @@ def test_openvino_is_two_files_that_give_the_same(tiny, no_translation, tmp_path
         export_model(tiny, tmp_path / "tiny.xml")
 
 
+def test_an_older_pair_of_openvino_stays_one_where_the_disk_is_full(tiny, no_translation, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="needs the extra cracktool[openvino]")
+    for name in ("tiny.xml", "tiny.bin"):
+        (tmp_path / name).write_text("old")
+
+    def write(path, data):
+        if path.suffix == ".bin":  # the larger one
+            raise OutputError("cannot be written: No space left on device", path=path)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(export, "replace_file", write)
+    with pytest.raises(OutputError, match="No space left"):
+        export_model(tiny, tmp_path / "tiny.xml", ExportOptions(overwrite=True))
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
 class Plain(PaddedModel):
     """The least that can be traced."""
 
@@ -506,6 +522,13 @@ def test_int8_says_what_it_costs(tiny, no_translation, photos, tmp_path, monkeyp
     model = onnx.load(exported.path)
     assert {tensor.data_type for tensor in model.graph.initializer} >= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     assert load_network(exported.path).card == CARD
+
+
+@pytest.mark.parametrize("name", ["int8", "half"])
+def test_scores_of_float32_are_not_those_of_8_bits(tiny, name):
+    scored = replace(tiny, card=replace(CARD, scores=({"iou": 0.5},)))
+    facts = form.ExportedForm(scored, ExportOptions(**{name: True})).metadata()
+    assert bool(Card.from_json(facts[METADATA_KEY]).scores) == (name == "half")
 
 
 def test_narrow_ends_of_a_network_keep_their_bits():
@@ -607,6 +630,7 @@ def test_format_follows_the_ending_unless_given(name, given, kind):
         ("crack", None, r"no ending is no format.*\.onnx.*--format hf"),
         ("crack.onnx.data", None, r"\.data ending is no format"),
         ("crack.onnx", "openvino", r"end it in \.xml"),
+        ("crack.onnx", "hf", "it is a folder"),
         ("crack.onnx", "onx", "did you mean onnx"),
     ],
 )
@@ -741,6 +765,8 @@ def test_views_go_into_the_weights(tmp_path, monkeypatch, capsys):
     fine, plain = load_weights(out), load_weights()
     assert fine.card.model_args == plain.card.model_args | {"views": [1, 2]}
     assert fine.card.largest_tile == plain.card.tile  # its second look has four times the pixels
+    assert plain.card.scores
+    assert not fine.card.scores  # another network's
     x = picture(64, 96)
     with torch.no_grad():
         twice = nn.functional.avg_pool2d(plain.model(nn.functional.interpolate(x, scale_factor=2, mode="bilinear")), 2)

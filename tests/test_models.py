@@ -160,7 +160,7 @@ def test_views_of_auxiliary_outputs():
     [
         ("unet_resnet18", [], "views is .*, expected whole numbers from 1"),
         ("unet_resnet18", [1, 1.5], "views is .1, 1.5., expected whole numbers from 1"),
-        ("unet_resnet18", 2, "do not fit unet_resnet18: 'int' object is not iterable"),
+        ("unet_resnet18", 2, "views is 2, expected whole numbers from 1, as in .1, 2."),
         ("csbsr_pspnet", [1, 2], "csbsr_pspnet enlarges by itself .leave views out"),
     ],
 )
@@ -246,6 +246,9 @@ def test_names_that_give_no_model(name, message):
         ("unet_resnet18", {"max_stride": 24}, "max_stride 24 does not fit.*2, 4, 8, 16 or 32"),
         ("unet_resnet18", {"max_stride": "16"}, "max_stride '16' does not fit"),
         ("unet_resnet18", {"max_stride": 1}, "max_stride 1 does not fit"),
+        ("unet_resnet18", {"max_stride": 32.0}, "max_stride 32.0 does not fit"),
+        ("pspnet_resnet18", {"max_stride": 8.0}, "max_stride 8.0 does not fit"),
+        ("unet_resnet18", {"decoder_channels": []}, "decoder_channels has 0 values, max_stride 32 allows 1 to 5"),
         ("unet_resnet18", {"decoder_channels": [8] * 6}, "decoder_channels has 6 values, max_stride 32 allows 1 to 5"),
         ("unet_resnet18", {"decoder_channels": 8}, "do not fit unet_resnet18"),
         ("unet_resnet18", {"decoder_channels": [0]}, "expected whole numbers from 1"),

@@ -217,7 +217,7 @@ def test_a_run_folder_means_its_best_weights(file):
 
 
 def assert_missing(path):
-    with pytest.raises(WeightsError, match=r"no such weights file.*give a file, a run folder, fast or accurate"):
+    with pytest.raises(WeightsError, match=r"no such weights file.*or a name: fast, accurate, khanhha_vgg16, .*\)"):
         weights_path(path)
 
 

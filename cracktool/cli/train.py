@@ -103,11 +103,12 @@ def train(
 def _network_of(init: Path | None, *, resume: bool) -> dict[str, Any]:
     """Return the settings of the network that weights are of, so that all of them fit unless the user asks for other.
 
-    An authors' file does not say its network, and a run that goes on may have lost the weights that it began with.
+    An authors' file says its network by its published name alone, and a run that goes on may have lost the weights
+    that it began with.
     """
     if init is None:
         return {}
-    from cracktool.registry import ENDINGS, read_card, weights_path
+    from cracktool.registry import ENDINGS, REGISTRY, read_card, weights_path
 
     try:
         path = weights_path(init)
@@ -116,7 +117,7 @@ def _network_of(init: Path | None, *, resume: bool) -> dict[str, Any]:
             return {}
         raise
     if path.suffix in ENDINGS:
-        return {}
+        return {"model": REGISTRY[str(init)].model} if str(init) in REGISTRY else {}
     card = read_card(path)
     return {"model": card.model, "model_args": card.model_args}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from cracktool.errors import UsageError, did_you_mean
-from cracktool.export.form import ExportedForm, ExportOptions, metadata
+from cracktool.export.form import ExportedForm, ExportOptions
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
 from cracktool.export.onnx_file import OPSET, build_onnx, require_onnx
@@ -92,8 +92,9 @@ def choose_format(path: Path, name: str | None = None) -> str:
             raise UsageError(reason, path=path, remedy=f"end it in {endings}, or give --format hf for a folder")
     if name not in FORMATS:
         raise UsageError(f"no format {name!r}", remedy=did_you_mean(name, FORMATS) or f"use {', '.join(FORMATS)}")
-    if FORMATS[name] and path.suffix != FORMATS[name]:
-        raise UsageError(f"the format {name} has another ending", path=path, remedy=f"end it in {FORMATS[name]}")
+    if path.suffix != FORMATS[name] and (FORMATS[name] or path.suffix in FORMATS.values()):
+        remedy = f"end it in {FORMATS[name]}" if FORMATS[name] else "it is a folder, so leave the ending out"
+        raise UsageError(f"the format {name} has another ending", path=path, remedy=remedy)
     return name
 
 
@@ -132,8 +133,8 @@ def export_model(checkpoint: Checkpoint, path: Path, options: ExportOptions | No
         limits = INT8 if options.int8 else float_limits(checkpoint.card, half=options.half)
         parities = compare(checkpoint, _open(built), limits)
         loss = work.loss(built)
-        for made, target in zip((built, built.with_suffix(".bin")), files, strict=False):
-            replace_file(target, made.read_bytes())
+        for target in reversed(files):  # tensors first: where the disk is full, an older pair stays one
+            replace_file(target, built.with_suffix(target.suffix).read_bytes())
     return Exported(files=files, size=sum(file.stat().st_size for file in files), parities=parities, loss=loss)
 
 
@@ -157,13 +158,12 @@ class _Work:
         self, checkpoint: Checkpoint, options: ExportOptions, folder: Path, calibration: Calibration | None
     ) -> None:
         self.checkpoint, self.options, self.folder, self.calibration = checkpoint, options, folder, calibration
-        self.metadata = metadata(checkpoint.card, options)
 
     def onnx(self, *, half: bool) -> Path:
         """Return the ONNX file, in 8 bits where they are wanted."""
         form = ExportedForm(self.checkpoint, replace(self.options, half=half))
         path = self.folder / "float.onnx"
-        path.write_bytes(build_onnx(form, self.checkpoint.card, self.options.takes, self.options.gives, self.metadata))
+        path.write_bytes(build_onnx(form))
         if self.calibration is None:
             return path
         write_int8(path, self.folder / "int8.onnx", self.calibration)
@@ -178,8 +178,7 @@ class _Work:
     def program(self) -> Path:
         """Return the program of torch.export."""
         path = self.folder / "model.pt2"
-        form = ExportedForm(self.checkpoint, self.options)
-        path.write_bytes(build_program(form, self.checkpoint.card, self.metadata))
+        path.write_bytes(build_program(ExportedForm(self.checkpoint, self.options)))
         return path
 
     def loss(self, built: Path) -> Loss | None:

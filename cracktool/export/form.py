@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cracktool.card import METADATA_KEY, Card
+from cracktool.card import METADATA_KEY
 from cracktool.errors import UsageError
 from cracktool.inference.runtimes import IMAGE, LOGITS, PIXELS, PROBS
 from cracktool.weights import Checkpoint
@@ -83,54 +83,55 @@ class ExportedForm(nn.Module):
         _replace_pooling(self.model)
         self._number_format = torch.float16 if options.half else torch.float32
         self.model.to(self._number_format)
-        self._options = options
+        self.options, self.card = options, checkpoint.card
         if options.embed_normalisation:
             for name, values in zip(("scale", "shift"), checkpoint.card.normalisation(), strict=True):
                 self.register_buffer(name, torch.from_numpy(values))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return probabilities or logits float32 (B, 1, H, W)."""
-        if self._options.embed_normalisation:
+        if self.options.embed_normalisation:
             image = image.permute(0, 3, 1, 2).float() * self.scale + self.shift
         logits: Tensor = self.model(image.to(self._number_format)).float()
-        return logits.sigmoid() if self._options.embed_sigmoid else logits
+        return logits.sigmoid() if self.options.embed_sigmoid else logits
 
     def example(self) -> Tensor:
         """Return an input to trace the network with."""
         # Above 1, unequal and odd: the exporter would tie equal or special sizes to each other.
-        shape, dtype = ((2, 67, 97, 3), torch.uint8) if self._options.embed_normalisation else ((2, 3, 67, 97), None)
+        shape, dtype = ((2, 67, 97, 3), torch.uint8) if self.options.embed_normalisation else ((2, 3, 67, 97), None)
         return torch.zeros(shape, dtype=dtype)
 
     def free_axes(self) -> dict[int, str]:
         """Return the axes of the input whose length is free, with their names."""
-        rows = 1 if self._options.embed_normalisation else 2
+        rows = 1 if self.options.embed_normalisation else 2
         return {0: "batch", rows: "height", rows + 1: "width"}
 
+    def metadata(self) -> dict[str, str]:
+        """Return what the file says of itself: the card, input and output, and the keys that other programs read.
 
-def metadata(card: Card, options: ExportOptions) -> dict[str, str]:
-    """Return what an exported file says of itself: the card, input and output, and the keys that other programs read.
-
-    Those of Ultralytics (``names``, ``stride``), and those of the QGIS plugin Deepness where it can run the model: it
-    normalises itself and wants probabilities.
-    """
-    plain = {METADATA_KEY: card.to_json(), "input": options.takes, "output": options.gives}
-    values: dict[str, object] = {
-        "names": dict(enumerate(card.classes)), "stride": card.stride, "largest_tile": card.largest_tile
-    }  # fmt: skip
-    if (options.takes, options.gives) == (IMAGE, PROBS):
-        values |= {
-            "model_type": "Segmentor",
-            "class_names": dict(enumerate(("background", *card.classes))),
-            "resolution": QGIS_RESOLUTION,
-            "tile_size": card.tile,  # what the plugin reads;
-            "tiles_size": card.tile,  # what its documentation says that it reads
-            "tiles_overlap": QGIS_OVERLAP,
-            "standardization_mean": card.mean,
-            "standardization_std": card.std,
-            "seg_thresh": card.threshold,
-            "seg_small_segment": 0,  # a median filter, which would wipe out cracks of a few pixels' width
-        }
-    return plain | {key: json.dumps(value) for key, value in values.items()}
+        Those of Ultralytics (``names``, ``stride``), and those of the QGIS plugin Deepness where it can run the model:
+        it normalises itself and wants probabilities. In 8 bits the card has no scores: they were those of float32.
+        """
+        options = self.options
+        card = replace(self.card, scores=()) if options.int8 else self.card
+        plain = {METADATA_KEY: card.to_json(), "input": options.takes, "output": options.gives}
+        values: dict[str, object] = {
+            "names": dict(enumerate(card.classes)), "stride": card.stride, "largest_tile": card.largest_tile
+        }  # fmt: skip
+        if (options.takes, options.gives) == (IMAGE, PROBS):
+            values |= {
+                "model_type": "Segmentor",
+                "class_names": dict(enumerate(("background", *card.classes))),
+                "resolution": QGIS_RESOLUTION,
+                "tile_size": card.tile,  # what the plugin reads;
+                "tiles_size": card.tile,  # what its documentation says that it reads
+                "tiles_overlap": QGIS_OVERLAP,
+                "standardization_mean": card.mean,
+                "standardization_std": card.std,
+                "seg_thresh": card.threshold,
+                "seg_small_segment": 0,  # a median filter, which would wipe out cracks of a few pixels' width
+            }
+        return plain | {key: json.dumps(value) for key, value in values.items()}
 
 
 class _GridMean(nn.Module):

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from cracktool.card import Card
 from cracktool.errors import CrackError, UsageError
 from cracktool.export.form import ExportedForm
 
@@ -40,15 +39,8 @@ def require_onnx() -> None:
         ) from error
 
 
-def build_onnx(form: ExportedForm, card: Card, takes: str, gives: str, metadata: dict[str, str]) -> bytes:
+def build_onnx(form: ExportedForm) -> bytes:
     """Return the ONNX file of a network, sound but not yet compared.
-
-    Args:
-        form: The network.
-        card: Its card, for the model's name.
-        takes: Name of the input.
-        gives: Name of the output.
-        metadata: What the file says of itself.
 
     Raises:
         UsageError: The network is too large for one file.
@@ -58,17 +50,17 @@ def build_onnx(form: ExportedForm, card: Card, takes: str, gives: str, metadata:
 
     weights = sum(tensor.nbytes for tensor in form.state_dict().values())
     if weights > SIZE_LIMIT:
-        raise UsageError(f"{card.model} has {weights / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB")
+        raise UsageError(f"{form.card.model} has {weights / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB")
     try:
-        model = _translate(form, takes, gives, metadata)
+        model = _translate(form)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = shorten(str(error.__cause__ or error), 200)  # the exporter says the rest on many lines
-        raise CrackError(f"{card.model} cannot be expressed in ONNX for any input size: {reason}") from error
+        raise CrackError(f"{form.card.model} cannot be expressed in ONNX for any input size: {reason}") from error
     return bytes(model.SerializeToString())
 
 
-def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, str]) -> Any:
+def _translate(form: ExportedForm) -> Any:
     """Return the network as an ``onnx.ModelProto`` with free batch, height and width."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -77,8 +69,8 @@ def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, s
         program = torch.onnx.export(
             form,
             (form.example(),),
-            input_names=[takes],
-            output_names=[gives],
+            input_names=[form.options.takes],
+            output_names=[form.options.gives],
             dynamic_shapes={"image": form.free_axes()},
             opset_version=OPSET,
             custom_translation_table={operator.floordiv: _floor_division()},
@@ -87,7 +79,7 @@ def _translate(form: ExportedForm, takes: str, gives: str, metadata: dict[str, s
         )
         assert program is not None  # it is None only without dynamo
         ClearMetadataAndDocStringPass()(program.model)  # stack traces with the folders of this machine
-    program.model.metadata_props.update(metadata)
+    program.model.metadata_props.update(form.metadata())
     return program.model_proto
 
 

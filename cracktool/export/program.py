@@ -13,18 +13,12 @@ from textwrap import shorten
 import torch
 from torch.export import Dim
 
-from cracktool.card import Card
 from cracktool.errors import CrackError
 from cracktool.export.form import ExportedForm
 
 
-def build_program(form: ExportedForm, card: Card, metadata: dict[str, str]) -> bytes:
-    """Return the .pt2 file of a network, not yet compared.
-
-    Args:
-        form: The network.
-        card: Its card, for the model's name.
-        metadata: What the file says of itself, a text file each in the archive.
+def build_program(form: ExportedForm) -> bytes:
+    """Return the .pt2 file of a network, not yet compared; its metadata are a text file each in the archive.
 
     Raises:
         CrackError: PyTorch cannot trace the network for any size.
@@ -37,10 +31,10 @@ def build_program(form: ExportedForm, card: Card, metadata: dict[str, str]) -> b
             program = torch.export.export(form, (form.example(),), dynamic_shapes=(sizes,))
             for node in program.graph.nodes:
                 node.meta.pop("stack_trace", None)  # with the folders of this machine
-            torch.export.save(program, archive, extra_files=metadata)
+            torch.export.save(program, archive, extra_files=form.metadata())
     except (RuntimeError, ValueError, torch._dynamo.exc.TorchDynamoException) as error:
         reason = shorten(str(error), 200)
-        raise CrackError(f"{card.model} cannot be traced for any input size: {reason}") from error
+        raise CrackError(f"{form.card.model} cannot be traced for any input size: {reason}") from error
     return archive.getvalue()
 
 

@@ -99,7 +99,8 @@ class CrackRefineNet(PaddedModel):
         if not set(STRIDES) <= set(by_stride):
             raise UsageError(f"{encoder} has maps at strides {list(by_stride)}, CrackRefineNet needs {list(STRIDES)}")
         if drop_path and not _let_blocks_be_skipped(self.encoder, drop_path):
-            raise UsageError(f"{encoder} has no blocks that can be skipped in training", remedy="set drop_path to 0")
+            reason = f"{encoder} has no blocks that can be skipped in training"
+            raise UsageError(reason, remedy="--set model_args.drop_path=0")
         if not pretrained:
             _start_layer_scales_at_one(self.encoder)
         channels = [by_stride[stride] for stride in STRIDES]
@@ -265,7 +266,8 @@ def _let_blocks_be_skipped(encoder: nn.Module, last: float) -> bool:
     """Give timm's residual blocks their stochastic depth; return whether the encoder has any such blocks."""
     from torchvision.ops import StochasticDepth  # not above: with timm it is most of the time that a start takes
 
-    blocks = [block for block in encoder.modules() if isinstance(getattr(block, "drop_path", None), nn.Identity)]
+    # A block that skips nothing has an Identity there, or None as in ResNets.
+    blocks = [each for each in encoder.modules() if isinstance(getattr(each, "drop_path", 0), nn.Identity | None)]
     for index, block in enumerate(blocks):
         block.drop_path = StochasticDepth(last * index / max(len(blocks) - 1, 1), mode="row")
     return bool(blocks)

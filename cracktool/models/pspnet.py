@@ -49,7 +49,7 @@ class PSPNet(PaddedModel):
     def __init__(
         self, encoder: str, *, pretrained: bool = False, max_stride: int = 8, width: int = 512, dropout: float = 0.2
     ) -> None:
-        if max_stride not in (4, 8, 16, 32):
+        if not isinstance(max_stride, int) or max_stride not in (4, 8, 16, 32):
             raise UsageError(f"max_stride {max_stride!r} does not fit", remedy="use 4, 8, 16 or 32")
         check_count("width", width)
         super().__init__(stride=max_stride)

@@ -56,11 +56,11 @@ class UNet(PaddedModel):
         decoder_channels: Sequence[int] | None = None,
         max_stride: int = MAX_STRIDE,
     ) -> None:
-        if max_stride not in (2, 4, 8, 16, 32):
+        if not isinstance(max_stride, int) or max_stride not in (2, 4, 8, 16, 32):
             raise UsageError(f"max_stride {max_stride!r} does not fit", remedy="use 2, 4, 8, 16 or 32")
         super().__init__(stride=max_stride)
         steps = max_stride.bit_length() - 1
-        widths = tuple(decoder_channels or DECODER_CHANNELS[-steps:])
+        widths = tuple(DECODER_CHANNELS[-steps:] if decoder_channels is None else decoder_channels)
         if not 1 <= len(widths) <= steps:
             raise UsageError(f"decoder_channels has {len(widths)} values, max_stride {max_stride} allows 1 to {steps}")
         if not all(isinstance(width, int) and width > 0 for width in widths):
