@@ -230,7 +230,7 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
             "severity_profile": f"{profile.name}, version {profile.version}" if profile else None,
         }
         values["width_max_mm"] = _rounded_or_none(values["width_max_mm"], 4)
-    return _in_order(values, columns(PHOTOS, scaled=found.scale is not None))
+    return {name: values[name] for name in columns(PHOTOS, scaled=found.scale is not None)}
 
 
 def _widest(crack: Crack) -> tuple[bool, float]:
@@ -273,8 +273,11 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
             "severity_possible": " | ".join(severity.possible) if severity else None,
             "severity_profile": f"{profile.name}, version {profile.version}" if profile else None,
         }
+    names = columns(CRACKS, scaled=found.scale is not None)
+    if found.scale and not crack.mm:  # beyond the horizon of the scale
+        values = dict.fromkeys(names) | values
     return CrackRecord(
-        row=_in_order(values, columns(CRACKS, scaled=found.scale is not None)),
+        row={name: values[name] for name in names},
         lines=tuple(_line(line, found.scale if crack.mm else None) for line in crack.lines),
         gaps=tuple(tuple(_list(gap[:, ::-1].ravel(), 2)) for gap in crack.gaps),  # type: ignore[misc]  # four each
     )
@@ -334,7 +337,3 @@ def _rounded(value: float, decimals: int = 3) -> float:
 
 def _rounded_or_none(value: Any, decimals: int) -> float | None:
     return None if value is None or not math.isfinite(value) else round(float(value), decimals)
-
-
-def _in_order(values: Row, names: Sequence[str]) -> Row:
-    return {name: values.get(name) for name in names}
