@@ -92,6 +92,7 @@ def test_every_help_ends_with_an_example(crack, command):
         (["infer", "x.jpg", "--device", "cuda:9"], 2, "cuda"),
         (["infer", "x.jpg", "--weights", "nowhere.safetensors"], 1, "no such weights file"),
         (["infer", "x.jpg", "--threshold", "1.5"], 2, "threshold"),
+        (["infer", "x.jpg", "-o", "x.png"], 2, "masks go into a folder"),
         (["train", "--model", "unet_resnet81"], 2, "unet_resnet18"),
         (["train"], 2, "--model"),
         (["train", "--model", "unet_resnet18", "--data", "nowhere"], 1, "no dataset table"),
