@@ -91,12 +91,9 @@ def read_pages(path: Path) -> tuple[int, ...]:
     Raises:
         InputError: The file is missing, unreadable, or not a picture.
     """
-    try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_FORMATS) as picture:
-            pages = range(getattr(picture, "n_frames", 1))
-            return tuple(page for page in pages if len(pages) == 1 or _is_whole(picture, page)) or (0,)
-    except _DAMAGE as error:
-        raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
+    with _header(path) as picture:
+        pages = range(getattr(picture, "n_frames", 1))
+        return tuple(page for page in pages if len(pages) == 1 or _is_whole(picture, page)) or (0,)
 
 
 def read_grey(source: str | Path | bytes) -> npt.NDArray[np.uint8]:
@@ -130,14 +127,11 @@ def read_size(path: Path, *, page: int = 0, max_pixels: int | None = None) -> tu
         >>> read_size(Path("examples/photos/pavement.jpg"))
         (1200, 1600)
     """
-    try:
-        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
-            if page:
-                picture.seek(page)
-            height, width = picture.height, picture.width
-            turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
-    except _DAMAGE as error:
-        raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
+    with _header(path) as picture:
+        if page:
+            picture.seek(page)
+        height, width = picture.height, picture.width
+        turned = orientation(picture.info.get("exif") or b"") in _SIDES_EXCHANGED
     if max_pixels is not None:
         _refuse_more(height * width, max_pixels, str(path))
     return (width, height) if turned else (height, width)
@@ -297,6 +291,18 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
         raise InputError("the file is empty", path=name, remedy=AGAIN)
     refuse_damaged(data, name)
     return data, name
+
+
+@contextlib.contextmanager
+def _header(path: Path) -> Iterator[PillowImage.Image]:
+    """Open a file of which no pixel is wanted."""
+    try:
+        with _PILLOW_LIMIT.lifted(), PillowImage.open(path, formats=_formats_of(path)) as picture:
+            yield picture
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.strerror:  # of the system; Pillow's own have none
+            raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+        raise InputError("not a picture, or damaged", path=path, remedy=AGAIN) from error
 
 
 def _refuse_more(pixels: int, most: int, name: str) -> None:

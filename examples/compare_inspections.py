@@ -5,9 +5,10 @@
     python examples/compare_inspections.py before after [TOLERANCE] > changes.csv
 
 Photos are paired by their path in the folders, and must show the same place pixel by pixel: a fixed camera, or
-orthophotos cut alike. What lies within TOLERANCE px [10] of a line of before is that crack; lengths are new from twice
-that on. A width has changed when the mean difference along the common line leaves its 95 % interval, for which the
-errors of neighbouring points count as one and the same. Lengths and widths are in mm where the scale was known.
+orthophotos cut alike; those of one folder alone are named on stderr. What lies within TOLERANCE px [10] of a line of
+before is that crack; lengths are new from twice that on. A width has changed when the mean difference along the common
+line leaves its 95 % interval, for which the errors of neighbouring points count as one and the same. Lengths and widths
+are in mm where the scale was known.
 """
 
 from __future__ import annotations
@@ -40,15 +41,14 @@ class Points:
 
 def main(before: Path, after: Path, tolerance: float = 10.0) -> None:
     """Print a row for each crack of after, and for those of before that are gone."""
+    old, new = ({path.relative_to(folder): path for path in folder.rglob(f"*{ENDING}")} for folder in (before, after))
+    for name in sorted(old.keys() ^ new.keys()):
+        print(f"{name}: is in {before if name in old else after} alone", file=sys.stderr)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(HEAD)
-    for path in sorted(after.rglob(f"*{ENDING}")):
-        name = path.relative_to(after)
-        if (before / name).is_file():
-            pair = [json.loads(each.read_text(encoding="utf-8"))["cracks"] for each in (before / name, path)]
-            table.writerows(compare(str(name).removesuffix(ENDING), *pair, tolerance=tolerance))
-        else:
-            print(f"{name}: before has no such photo", file=sys.stderr)
+    for name in sorted(old.keys() & new.keys()):
+        pair = [json.loads(each[name].read_text(encoding="utf-8"))["cracks"] for each in (old, new)]
+        table.writerows(compare(str(name).removesuffix(ENDING), *pair, tolerance=tolerance))
 
 
 def compare(photo: str, old: list[Any], new: list[Any], *, tolerance: float) -> list[Row]:
@@ -110,6 +110,6 @@ def width_change(old: Points, new: Points, there: np.ndarray, here: np.ndarray) 
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
+    if len(sys.argv) not in (3, 4) or not all(Path(folder).is_dir() for folder in sys.argv[1:3]):
         sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))

@@ -1,6 +1,6 @@
 """Make the photos of this folder again: python examples/make_photos.py [FOLDER].
 
-They are generated, so they may be used freely; the same seeds give the same pictures.
+They are generated, so they may be used freely; the same seeds give the same pictures, but for how a processor rounds.
 """
 
 from __future__ import annotations

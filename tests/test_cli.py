@@ -1,6 +1,7 @@
 """The command line as its users meet it: options, lines, exit codes."""
 
 import codecs
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from cracktool import __version__, cli
+from cracktool.cli.screen import print_table
 from cracktool.images import encode_jpeg, read_image, read_mask
 from cracktool.inference.converted import converted_file
 from cracktool.registry import shipped_weights
@@ -90,6 +92,7 @@ def test_every_help_ends_with_an_example(crack, command):
         (["infer", "x.jpg", "--device", "cuda:9"], 2, "cuda"),
         (["infer", "x.jpg", "--weights", "nowhere.safetensors"], 1, "no such weights file"),
         (["infer", "x.jpg", "--threshold", "1.5"], 2, "threshold"),
+        (["infer", "x.jpg", "-o", "x.png"], 2, "masks go into a folder"),
         (["train", "--model", "unet_resnet81"], 2, "unet_resnet18"),
         (["train"], 2, "--model"),
         (["train", "--model", "unet_resnet18", "--data", "nowhere"], 1, "no dataset table"),
@@ -763,6 +766,21 @@ def test_what_would_do_nothing_is_refused(crack, two_sets, command, said):
     code, printed, err = crack(*words)
     assert (code, printed) == (2 if "read from" not in said else code, "")
     assert said in err
+
+
+def test_a_table_on_a_narrow_terminal_loses_nothing(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    rows = [("model", "time", "source"), ("khanhha_unet_resnet101", "1", "x" * 100), ("[/b].jpg", ":smile:", "[red]")]
+    print_table(rows, terminal)
+    shown = terminal.getvalue()
+    assert shown.count("x") == 100
+    for name in ("khanhha_unet_resnet101", "[/b].jpg", ":smile:", "[red]"):
+        assert name in shown
 
 
 def test_list_models(crack):

@@ -125,3 +125,12 @@ def test_two_inspections_are_compared(tmp_path):
             assert abs(float(rows[0]["new_length"]) - 0.2 * (150 - 10)) < 0.5  # its end counts as old up to 10 px on
             assert float(rows[1]["low"]) < 0.2 * 1.5 < float(rows[1]["high"])
             assert {row["unit"] for row in rows[:3]} == {"mm"}
+    (after / "new.cracks.json").write_text('{"cracks": []}')
+    (before / "lost.cracks.json").write_text('{"cracks": []}')
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stderr == ""  # a folder beside itself
+    run = subprocess.run([*command[:-1], after], check=True, capture_output=True, text=True)
+    assert run.stderr.splitlines() == [
+        f"lost.cracks.json: is in {before} alone", f"new.cracks.json: is in {after} alone",
+    ]  # fmt: skip
+    assert subprocess.run([*command[:-1], tmp_path / "none"], capture_output=True).returncode == 1

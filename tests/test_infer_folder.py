@@ -110,6 +110,14 @@ def test_files_globs_and_what_is_missing(tmp_path, monkeypatch):
     assert all(word in error for word, error in zip(words, errors, strict=True))
 
 
+@pytest.mark.parametrize("inputs", [["photos/**"], ["photos", "photos/sub"], ["photos", "photos/sub/b.png"]])
+def test_a_photo_that_several_inputs_stand_for_is_done_once(tmp_path, monkeypatch, inputs):
+    save(tmp_path / "photos" / "a.png"), save(tmp_path / "photos" / "sub" / "b.png")
+    monkeypatch.chdir(tmp_path)
+    results = run(inputs, Path("out"))
+    assert [result.outputs for result in results] == [(Path("out/a.png"),), (Path("out/sub/b.png"),)]
+
+
 @pytest.mark.parametrize("inputs", [["none"], ["empty"], ["*.png"], []])
 def test_no_photo_at_all(tmp_path, monkeypatch, inputs):
     (tmp_path / "empty").mkdir()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from measured import SHAPE, make_pair, record_of, ring_mask, save_photo
+from PIL import Image
 from test_inspection import GPS, exif_of
 
 from cracktool.datasets.prepare import prepare
@@ -278,6 +279,36 @@ def test_annotations_of_a_network_that_enlarges_fit_its_photo(tmp_path, kind):
     prepare(kind, raw, tmp_path / "data")
     (found,) = (tmp_path / "data" / "masks").rglob("*a*.png")
     assert np.array_equal(read_mask(found), mask[2::4, 2::4])
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco", "cvat"])
+def test_annotations_of_a_later_page_are_not_given_to_the_first(tmp_path, kind):
+    records = two_pages(tmp_path)
+    written, (failure,) = write_collected(tmp_path / "found", records, [kind])
+    assert f"{kind} cannot name a page of a file, so 1" in str(failure)
+    names = {path.name for path in written}
+    assert not any("page1" in name for name in names)
+    (file,) = (path for path in written if kind in path.name)
+    assert file.read_text().count("two.tif") == 1
+
+
+def test_svg_of_a_later_page_does_not_link_the_first(tmp_path):
+    records = two_pages(tmp_path)
+    write_collected(tmp_path / "found", records, ["svg"])
+    first, later = ((tmp_path / "found" / f"two.page{page}.cracks.svg").read_text() for page in (0, 1))
+    assert "<image" in first
+    assert "<image" not in later
+    assert "two.tif, page 1" in later
+
+
+def two_pages(folder):
+    """Measure a file of two photos; return the files of their records."""
+    pair = make_pair(folder, "two", suffix=".tif")
+    photo = Image.open(pair.photo)
+    photo.save(pair.photo, save_all=True, append_images=[photo.copy()])
+    places = [pair.place.with_name(f"two.page{page}") for page in (0, 1)]
+    pairs = [Pair(pair.mask, pair.photo, place, place.name, page) for page, place in enumerate(places)]
+    return [inspect_photo(each, InspectionOptions()).path for each in pairs]
 
 
 def test_parts_know_their_crack(tmp_path):

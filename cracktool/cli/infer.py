@@ -149,6 +149,7 @@ def infer(
         _check_one(names, out, overwrite)
         _infer_one(build_predictor(weights, device, quiet, **load), names[0], out, max_pixels)
         return
+    _refuse_picture(out)
     options = FolderOptions(
         probs=probs, overlay=overlay, overwrite=overwrite, resume=resume, dry_run=dry_run,
         shard=None if shard is None else parse_shard(shard),
@@ -239,6 +240,14 @@ def _check_one(names: Sequence[str], out: str, overwrite: bool) -> None:
         raise UsageError("the mask of - is a PNG file", path=out, remedy="say -o mask.png, or -o - for stdout")
     if os.path.lexists(out) and not overwrite:
         raise OutputError("exists already", path=out, remedy="use --overwrite, or another name with -o")
+
+
+def _refuse_picture(out: str) -> None:
+    from cracktool.files import is_folder
+    from cracktool.images import EXTENSIONS
+
+    if Path(out).suffix.lower() in EXTENSIONS and not is_folder(out):
+        raise UsageError("is a picture's name, but masks go into a folder", path=out, remedy="say -o masks/")
 
 
 def _infer_one(predictor: Predictor, name: str, out: str, max_pixels: int) -> None:

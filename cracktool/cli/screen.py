@@ -20,6 +20,8 @@ from cracktool.errors import CrackError, OutputError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_NAME = 30  # characters; less than half of a usual terminal
+
 
 @contextlib.contextmanager
 def writing(stream: TextIO) -> Iterator[None]:
@@ -100,7 +102,10 @@ def finish(failures: Iterable[CrackError], code: int = 0) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
-    """Print a table whose first row is its head: drawn on a terminal, tab-separated for other programs."""
+    """Print a table whose first row is its head: drawn on a terminal, tab-separated for other programs.
+
+    On a narrow terminal cells are folded, never cut, and short names in the first column stay in one piece.
+    """
     if not file.isatty():
         lines = "\n".join("\t".join(row) for row in rows)
         print_data(lines) if file is sys.stdout else tell(lines)
@@ -110,8 +115,9 @@ def print_table(rows: Sequence[Sequence[str]], file: TextIO) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
+    named = max(len(row[0]) for row in rows) <= _NAME
     for number, title in enumerate(rows[0]):
-        table.add_column(title, justify="right" if number else "left")
+        table.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=named and not number)
     for row in rows[1:]:
         table.add_row(*row)
-    Console(file=file).print(table)
+    Console(file=file, markup=False, emoji=False).print(table)  # a file may be called [/b].jpg

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cracktool.datasets.pairing import (
-    Matched,
     Picture,
     image_item,
     list_pictures,
@@ -121,7 +120,7 @@ class PairedFolders:
         found = match(_pictures(place, part.images), _pictures(place, part.masks), self.mask_name)
         free = [image for image in found.images if self._is_crack_free(image.path)]
         alone = [image for image in found.images if not self._is_crack_free(image.path)]
-        Matched(pairs=[], images=alone, masks=found.masks).note_alone(notes)
+        replace(found, images=alone).note_alone(notes)
         areas = {area.stem.lower(): area for area in _pictures(place, part.areas)}
         listed: list[tuple[Picture, Picture | None]] = [*found.pairs, *((image, None) for image in free)]
         for image, mask in sorted(listed, key=lambda pair: pair[0]):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 
 from cracktool.datasets import LAYOUTS
@@ -117,11 +117,11 @@ def prepare(
     raw = _read_raw(known, folder, options)
     _refuse_own_photos(raw.items, folder, out)
     tasks = _tasks(tiled(tell_photos_apart(raw.items), options, raw.notes), options)
-    places = {task.name: place for place, task in enumerate(chain.from_iterable(tasks))}
+    places = {task.name: place for place, task in enumerate(tasks)}
     there = _names_there(out, places.keys(), degraded=options.degrade)
     half_written = [] if dry_run else leftovers(out)
     failures = list(raw.failures)
-    results = _run(_stages(tasks, there), None if dry_run else out, thread_count(jobs), progress)
+    results = _run(tasks, there, None if dry_run else out, thread_count(jobs), progress)
     done = _collect(results, failures, raw.notes, _bright_remedy(known, options))
     done.sort(key=lambda result: places[result.task.name])
     kept = [result for result in done if result.kept]
@@ -203,12 +203,11 @@ def _refuse_own_photos(items: Sequence[RawItem], source: Path, out: Path) -> Non
         )
 
 
-def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[list[Task]]:
-    """Return the work of one thread each: the neighbours of one source, so a photo is decoded once for its crops."""
+def _tasks(items: Sequence[RawItem], options: PrepareOptions) -> list[Task]:
     blur_seed = options.seed if options.degrade else None
-    names = unique_names(items)
-    named = [Task(item=item, name=name, blur_seed=blur_seed) for item, name in zip(items, names, strict=True)]
-    return [list(group) for _, group in groupby(named, key=lambda task: task.item.source)]
+    return [
+        Task(item=item, name=name, blur_seed=blur_seed) for item, name in zip(items, unique_names(items), strict=True)
+    ]
 
 
 def _names_there(out: Path, names: Set[str], *, degraded: bool) -> set[str]:
@@ -239,25 +238,23 @@ def _own_table(table: Path) -> tuple[Entry, ...]:
         raise OutputError(f"is no table of this program: {error.reason}", path=table) from error
 
 
-def _stages(tasks: Sequence[Sequence[Task]], there: Set[str]) -> list[list[list[Task]]]:
-    """Return the tasks whose images are stored, and the others: what does not fit is met before anything is written."""
-    return [
-        [part for group in tasks if (part := [task for task in group if (task.name in there) is stored])]
-        for stored in (True, False)
-    ]
-
-
 def _run(
-    stages: Sequence[Sequence[Sequence[Task]]], out: Path | None, threads: int, progress: Progress | None
+    tasks: Sequence[Task], there: Set[str], out: Path | None, threads: int, progress: Progress | None
 ) -> Iterator[Stored | InputError]:
-    """Yield the results of one stage after the other; few are under way at a time, so memory stays bounded."""
-    total, done = sum(len(group) for tasks in stages for group in tasks), 0
-    for tasks in stages:
-        for results in in_order(partial(_store_group, out=out), tasks, threads=threads, waiting=2 * threads):
+    """Yield the results, of stored images (`there`) first: what does not fit them is met before anything is written.
+
+    Few are under way at a time, so memory stays bounded.
+    """
+    done = 0
+    for stored in (True, False):
+        stage = (task for task in tasks if (task.name in there) is stored)
+        # A thread does the neighbours of one source, so a photo is decoded once for its crops.
+        groups = (list(group) for _, group in groupby(stage, key=lambda task: task.item.source))
+        for results in in_order(partial(_store_group, out=out), groups, threads=threads, waiting=2 * threads):
             yield from results
             done += len(results)
             if progress:
-                progress(done, total)
+                progress(done, len(tasks))
 
 
 def _store_group(group: Sequence[Task], out: Path | None) -> list[Stored | InputError]:

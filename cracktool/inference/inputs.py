@@ -74,7 +74,8 @@ def plan_tasks(
     """Find the photos and lay out their results, in the order of the inputs.
 
     Args:
-        inputs: Files, folders (with their sub-folders, which are kept in the output) and glob patterns.
+        inputs: Files, folders (with their sub-folders, which are kept in the output) and glob patterns. A photo that
+            several of them stand for is done once, at its place by the first.
         out: Folder of the results. Where it lies inside an input folder, it is passed over.
         probs: Whether probabilities are wanted.
         overlay: Whether photos with the crack drawn in are wanted. Photos that are read by rows have none.
@@ -208,13 +209,17 @@ def _without_clashes(tasks: Iterable[Task | Unusable]) -> Iterator[Task | Unusab
     tasks = list(tasks)
     photos = {os.path.realpath(task.photo) for task in tasks if isinstance(task, Task)}
     writers: dict[Path, Path] = {}
+    given: set[tuple[Path, int]] = set()
     for task in tasks:
         if isinstance(task, Unusable):
             yield task
             continue
+        picture = (task.photo.absolute(), task.page)
         other = next((writers[path] for path in task.outputs if path in writers), None)
-        if other is not None and os.path.realpath(other) == os.path.realpath(task.photo):
-            continue  # given twice, as by a folder and a file in it
+        linked = other is not None and os.path.realpath(other) == os.path.realpath(task.photo)
+        if picture in given or linked:
+            continue  # given twice, as by a folder and a file in it, or by photos/**
+        given.add(picture)
         if other is not None:
             raise _clash(other, task.photo, task.mask)
         for path in task.outputs:

@@ -6,7 +6,7 @@ What is in the files is said in the modules that write them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -99,16 +99,28 @@ def _write_svg(inspection: Inspection) -> None:
     inspection.write_beside(".cracks.svg", drawings.write_svg)
 
 
+def _first_pages(inspection: Inspection, kind: str) -> Inspection:
+    """Return what annotations can name: they know a photo by its file, and that is its first page to every reader."""
+    first = [path for path, record in zip(inspection.paths, inspection, strict=True) if not record.page]
+    if len(first) < len(inspection.paths):
+        count = len(inspection.paths) - len(first)
+        reason = f"{kind} cannot name a page of a file, so {count} behind the first pages are left out"
+        inspection.failures.append(InputError(reason, path=inspection.out, remedy="save each page as a file"))
+    return replace(inspection, paths=first)
+
+
 def _write_labelme(inspection: Inspection) -> None:
-    inspection.write_beside(".labelme.json", labelling.write_labelme)
+    _first_pages(inspection, "labelme").write_beside(".labelme.json", labelling.write_labelme)
 
 
 def _write_coco(inspection: Inspection) -> None:
-    inspection.write("cracks.coco.json", partial(labelling.write_coco, records=inspection))
+    first = _first_pages(inspection, "coco")
+    inspection.write("cracks.coco.json", partial(labelling.write_coco, records=first))
 
 
 def _write_cvat(inspection: Inspection) -> None:
-    inspection.write("cracks.cvat.xml", partial(labelling.write_cvat, records=inspection))
+    first = _first_pages(inspection, "cvat")
+    inspection.write("cracks.cvat.xml", partial(labelling.write_cvat, records=first))
 
 
 def _write_report(inspection: Inspection) -> None:

@@ -54,19 +54,21 @@ def write_dxf(path: Path, record: PhotoRecord) -> None:
 def write_svg(path: Path, record: PhotoRecord) -> None:
     """Write the centre lines of a photo's cracks over the photo, which is linked, not contained.
 
-    Lines are as wide as the cracks, with the figures of the table as tooltips; open it in a browser or an editor.
+    Lines are as wide as the cracks, with the figures of the table as tooltips; open it in a browser or an editor. They
+    stand alone where the photo is a later page of its file, as a link would show the first.
 
     Raises:
         OutputError: It cannot be written.
     """
     height, width = record.row["height_px"], record.row["width_px"]
     photo = str(record.row["photo"])
-    link = quote(relative(photo, path.parent) or Path(photo).as_posix(), errors="replace")
+    link = quoteattr(quote(relative(photo, path.parent) or Path(photo).as_posix(), errors="replace"))
+    title = Path(photo).name + (f", page {record.page}" if record.page else "")
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="-0.5 -0.5 {width} {height}" width="{width}" height="{height}">',
-        f"<title>{escape(printable(Path(photo).name))}</title>",
-        f'<image href={quoteattr(link)} x="-0.5" y="-0.5" width="{width}" height="{height}"/>',
+        f"<title>{escape(printable(title))}</title>",
+        *([] if record.page else [f'<image href={link} x="-0.5" y="-0.5" width="{width}" height="{height}"/>']),
         '<g fill="none" stroke-linecap="round" stroke-linejoin="round" stroke-opacity="0.8">',
         *(_svg_crack(record, crack) for crack in record.cracks),
         "</g>\n</svg>\n",

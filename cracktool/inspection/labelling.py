@@ -1,7 +1,8 @@
 """Masks as annotations that people correct by hand: COCO, LabelMe and CVAT files; `crack prepare` reads them back.
 
 A part of the mask is a polygon; one with holes, which a polygon cannot show, is a mask of run lengths or pixels. All is
-in px of the photo, also where the network's mask is finer.
+in px of the photo, also where the network's mask is finer. A photo is known by its file, so a later page of one has no
+place here.
 """
 
 from __future__ import annotations

@@ -128,10 +128,18 @@ def make_record(
         cracks=cracks,
         matrix=tuple(tuple(map(float, row)) for row in scale.matrix) if scale else None,
         geo=geo,
-        severities=tuple(each.label for each in found.profile.classes) if found.profile else (),
+        severities=_severities(found.profile),
         rules=_rules(found.profile) if found.profile else "",
         enlarged=enlarged,
     )
+
+
+def _severities(profile: SeverityProfile | None) -> tuple[str, ...]:
+    return tuple(each.label for each in profile.classes) if profile else ()
+
+
+def _profile_name(profile: SeverityProfile | None) -> str | None:
+    return f"{profile.name}, version {profile.version}" if profile else None
 
 
 def _rules(profile: SeverityProfile) -> str:
@@ -216,21 +224,20 @@ def _photo_row(found: Measurements, photo: str, mask: str, position: Position, n
     }
     if found.scale:
         widths_mm = [crack.mm.width for crack in found.cracks if crack.mm and crack.mm.width]
+        _, widest_mm = max(((each.borne_out, each.max) for each in widths_mm), default=(False, None))
         middle = (np.array([found.shape_hw]) - 1) / 2
-        profile = found.profile
-        order = [each.label for each in profile.classes] if profile else []
+        order = _severities(found.profile)
         labels = [crack.severity.label for crack in found.cracks if crack.severity]
         values |= {
             "length_mm": _rounded(sum(crack.mm.length for crack in found.cracks if crack.mm)),
             "area_mm2": _rounded_or_none(found.area_mm2, 3),
             "density_m_per_m2": _rounded_or_none(found.density, 5),
-            "width_max_mm": max(((each.borne_out, each.max) for each in widths_mm), default=(False, None))[1],
+            "width_max_mm": _rounded_or_none(widest_mm, 4),
             **_scale_values(found.scale, middle),
             "severity": max(labels, key=order.index, default=None),
-            "severity_profile": f"{profile.name}, version {profile.version}" if profile else None,
+            "severity_profile": _profile_name(found.profile),
         }
-        values["width_max_mm"] = _rounded_or_none(values["width_max_mm"], 4)
-    return _in_order(values, columns(PHOTOS, scaled=found.scale is not None))
+    return {name: values[name] for name in columns(PHOTOS, scaled=found.scale is not None)}
 
 
 def _widest(crack: Crack) -> tuple[bool, float]:
@@ -265,16 +272,19 @@ def _crack(crack: Crack, found: Measurements, photo: str, place: str) -> CrackRe
         "bottom_px": bottom,
     }
     if found.scale and crack.mm:
-        profile, severity = found.profile, crack.severity
+        severity = crack.severity
         values |= {
             **_size(crack.mm, "mm", 4),
             **_scale_values(found.scale, points),
             "severity": severity.label if severity else None,
             "severity_possible": " | ".join(severity.possible) if severity else None,
-            "severity_profile": f"{profile.name}, version {profile.version}" if profile else None,
+            "severity_profile": _profile_name(found.profile),
         }
+    names = columns(CRACKS, scaled=found.scale is not None)
+    if found.scale and not crack.mm:  # beyond the horizon of the scale
+        values = dict.fromkeys(names) | values
     return CrackRecord(
-        row=_in_order(values, columns(CRACKS, scaled=found.scale is not None)),
+        row={name: values[name] for name in names},
         lines=tuple(_line(line, found.scale if crack.mm else None) for line in crack.lines),
         gaps=tuple(tuple(_list(gap[:, ::-1].ravel(), 2)) for gap in crack.gaps),  # type: ignore[misc]  # four each
     )
@@ -334,7 +344,3 @@ def _rounded(value: float, decimals: int = 3) -> float:
 
 def _rounded_or_none(value: Any, decimals: int) -> float | None:
     return None if value is None or not math.isfinite(value) else round(float(value), decimals)
-
-
-def _in_order(values: Row, names: Sequence[str]) -> Row:
-    return {name: values.get(name) for name in names}

@@ -189,15 +189,16 @@ def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = F
         "photo": _state(pair.photo),
         "mask": _state(pair.mask),
         "page": pair.page,
-        "options": dict(options.settings()),
+        "options": options.settings(),
         "version": f"{__version__}, {SCHEMA}",
     }
+    made_from = json.loads(json.dumps(made_from))  # as it comes back from a record, where there are no tuples
     if not overwrite and os.path.lexists(pair.record):
         try:
             earlier = read_record(pair.record)
         except InputError as error:
             raise OutputError(f"cannot be replaced: {error.reason}", path=pair.record, remedy=error.remedy) from error
-        if earlier.made_from == _as_json(made_from):
+        if earlier.made_from == made_from:
             return Inspected(pair.record, earlier.row, reused=True)
     record = _measured(pair, options, made_from)
     write_record(pair.record, record)
@@ -226,7 +227,7 @@ def _measured(pair: Pair, options: InspectionOptions, made_from: dict[str, Any])
         photo=str(pair.photo or pair.mask),
         mask=str(pair.mask),
         place=pair.name,
-        made_from=_as_json(made_from),
+        made_from=made_from,
         position=read_position(pair.photo) if pair.photo is not None else Position(),
         geo=_georeference(pair.photo or pair.mask, factor),
         enlarged=factor,
@@ -288,8 +289,3 @@ def _enlarged(image: Image | None, scale: Scale | None, factor: int) -> tuple[Im
 
 def _state(path: Path | None) -> list[object] | None:
     return None if path is None else [str(path), *file_state(path)]
-
-
-def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a JSON file, where there are no tuples."""
-    return dict(json.loads(json.dumps(values)))
