@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -126,7 +127,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read a table, given itself or the folder it lies in.
 
     Raises:
-        InputError: There is no such table, or a row of it cannot be understood.
+        InputError: There is no such table, a row of it cannot be understood, or an image has two rows.
     """
     path = Path(path)
     table = path / FILE_NAME if path.is_dir() else path
@@ -145,6 +146,9 @@ def read_manifest(path: str | Path) -> Manifest:
         raise InputError(f"not a CSV table: {error}", path=table) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=table) from error
+    rows = Counter(entry.image for entry in entries)
+    if twice := next((image for image, count in rows.items() if count > 1), None):
+        raise InputError(f"{twice} has {rows[twice]} rows", path=table, remedy="leave one")
     return Manifest(table.parent, entries)
 
 

@@ -50,7 +50,7 @@ def table(tmp_path, text):
 
 
 @settings(max_examples=50, deadline=None)
-@given(rows=st.lists(entries, max_size=5))
+@given(rows=st.lists(entries, max_size=5, unique_by=lambda entry: entry.image))
 def test_round_trip(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("set") / FILE_NAME
     write_manifest(path, iter(rows))
@@ -139,6 +139,12 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, old, new, reason):
 def test_not_a_table(tmp_path, data, reason):
     with pytest.raises(InputError, match=reason):
         read_manifest(table(tmp_path, data))
+
+
+def test_an_image_has_one_row(tmp_path):
+    path = table(tmp_path, "\n".join([HEADER, ROW, ROW.replace("a.jpg", "b.jpg"), ROW.replace("train", "test")]))
+    with pytest.raises(InputError, match=r"images/a\.jpg has 2 rows"):
+        read_manifest(path)
 
 
 def test_no_table(tmp_path):

@@ -89,7 +89,8 @@ def prepare(
         _list_layouts()
         return
     if not names:
-        raise UsageError("no data set named", remedy="crack prepare --list shows them")
+        remedy = "crack prepare --check data/crack500" if check else "crack prepare --list shows them"
+        raise UsageError("no data set named", remedy=remedy)
     if check:
         refuse_others(context, ["names", "out", "check", "jobs"], "--check prepares nothing")
         _check([Path(name) for name in names], out, jobs, quiet)
