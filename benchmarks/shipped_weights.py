@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from commands import crack
 
+from cracktool.config import read_recipe
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
@@ -56,6 +56,10 @@ ROUNDS = {  # of the second recipe, after its own length: passes, samples of eac
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
+DRAWN = {  # what the last stage of the fast set learns beside the others: prepare's options, share of the samples in %
+    "paving": (("--material", "paving", "--pattern", "none", "--seed", "1"), 5),
+    "networks": (("--pattern", "network", "--seed", "2"), 8),
+}
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -72,6 +76,8 @@ def main() -> None:
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
     crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
+    for name, (drawn, _) in DRAWN.items():
+        crack("prepare", "synthetic", "-n", "400", "--size", "448x448", *drawn, "-o", f"data/{name}")
     for name in options.names:
         ship(name, learn(name))
     if "fast" in options.names:
@@ -80,25 +86,40 @@ def main() -> None:
 
 
 def learn(name: str) -> Path:
-    """Train a set in its stages, each from the best weights of the one before, and return the mean of the last two."""
+    """Train a set in its stages, each from the best weights of the one before, and return what ships."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
-    runs = [f"runs/{name}_polish"]
+    runs = [Path(f"runs/{name}_polish")]
     crack("train", "--recipe", f"{name}_polish", "-o", runs[0], "--resume")
     for stage, (epochs, samples, seed) in enumerate(ROUNDS[name], start=3):
         length = ("--epochs", epochs, "--set", f"epoch_samples={samples}", "--seed", seed)
-        following = f"runs/{name}_polish_{stage}"
+        following = Path(f"runs/{name}_polish_{stage}")
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    return average(runs[-2:], Path(f"runs/{name}.safetensors"))
+    mean = average(runs[-2], runs[-1], 1 / 2, Path(f"runs/{name}.safetensors"), DATA)
+    return with_joints(mean) if name == "fast" else mean
 
 
-def average(runs: Sequence[str], path: Path) -> Path:
-    """Write the mean of the best weights of runs that go on from each other (model soups: Wortsman et al. 2022)."""
-    (first, _), (second, card) = (read_weights(weights_path(run)) for run in runs)
+def with_joints(weights: Path) -> Path:
+    """Teach joints of paving, which are no cracks, and drawn networks, lest these be lost; return the mean of both."""
+    recipe = read_recipe("fast_polish")
+    shares = dict(zip(recipe["data"], recipe["data_weights"], strict=True))
+    shares |= {"data/crack500": 33, "data/synthetic": 13}
+    shares |= {f"data/{name}": share for name, (_, share) in DRAWN.items()}
+    data = ("--set", f"data={json.dumps(list(shares))}", "--set", f"data_weights={json.dumps(list(shares.values()))}")
+    length = ("--epochs", 5, "--set", "epoch_samples=2300", "--seed", 14)
+    run = Path("runs/fast_joints")
+    crack("train", "--recipe", "fast_polish", "--init", weights, *data, *length, "-o", run, "--resume")
+    drawn = "drawn by crack prepare synthetic, 640: paving without crack, networks of cracks"
+    return average(weights, run, 2 / 3, Path("runs/fast_joints.safetensors"), (*DATA, drawn))
+
+
+def average(before: Path, after: Path, share: float, path: Path, data: tuple[str, ...]) -> Path:
+    """Write the mean of weights and of those that went on from them (model soups: Wortsman et al. 2022)."""
+    (first, _), (second, card) = (read_weights(weights_path(each)) for each in (before, after))
     tensors = {
-        name: torch.lerp(first[name].double(), each.double(), 0.5).to(each.dtype) for name, each in second.items()
+        name: torch.lerp(first[name].double(), each.double(), share).to(each.dtype) for name, each in second.items()
     }
-    save_weights(path, tensors, replace(card, data=DATA, licence=LICENCE, scores=()))
+    save_weights(path, tensors, replace(card, data=data, licence=LICENCE, scores=()))
     return path
 
 
