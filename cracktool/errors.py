@@ -38,6 +38,10 @@ class CrackError(Exception):
         advice = f" ({self.remedy})" if self.remedy else ""
         return where + " ".join(f"{self.reason}{advice}".split())
 
+    def about(self, path: str | Path) -> CrackError:
+        """Return the error with the file that it is about, where it names none; the deeper code knows no files."""
+        return self if self.path is not None else type(self)(self.reason, path=path, remedy=self.remedy)
+
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by the default pickling; loader workers send errors between processes.
         return _rebuild, (type(self), self.reason, self.path, self.remedy)

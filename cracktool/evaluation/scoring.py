@@ -145,9 +145,7 @@ def _score(
         more = {} if scorer is None else scorer(entry)
         records = {name: protocol.measure(levels, truth) for name, protocol in protocols.items()}
     except CrackError as error:
-        if error.path is None:  # an evaluator or a measure knows no files
-            error = type(error)(error.reason, path=manifest.image_path(entry), remedy=error.remedy)
-        return Failure(image=entry.image, error=error)
+        return Failure(image=entry.image, error=error.about(manifest.image_path(entry)))
     mask = levels >= level
     image = measure(levels, truth, level=level, tolerances=tolerances)
     row = Row(

@@ -54,9 +54,7 @@ class Failed:
     @staticmethod
     def of(task: Task, error: CrackError) -> Failed:
         """Return the failure of a photo, which names it, also where the error came about without knowing the name."""
-        if error.path is None:
-            error = type(error)(error.reason, path=task.photo, remedy=error.remedy)
-        return Failed(task.photo, error)
+        return Failed(task.photo, error.about(task.photo))
 
 
 class Rows:

@@ -172,9 +172,7 @@ def _try(pair: Pair | CrackError | None, options: InspectionOptions, overwrite: 
     try:
         return inspect_photo(pair, options, overwrite=overwrite)
     except CrackError as error:
-        if error.path is not None:
-            return error
-        return type(error)(error.reason, path=pair.photo or pair.mask, remedy=error.remedy)
+        return error.about(pair.photo or pair.mask)
 
 
 def inspect_photo(pair: Pair, options: InspectionOptions, *, overwrite: bool = False) -> Inspected:
