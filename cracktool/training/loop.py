@@ -172,11 +172,11 @@ class _Run:
         )
 
     def _labelling(self) -> Iterator[Labelled]:
-        if self.pseudo is not None:
-            yield from self.pseudo.make(self.ranks)
+        if self.pseudo is None:
+            return
+        yield from self.pseudo.make(self.ranks)
         self.ranks.wait()
-        if self.pseudo is not None:
-            self.state.card = self.state.card.taught_by(*self.pseudo.terms())
+        self.state.card = self.state.card.taught_by(*self.pseudo.terms())
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
