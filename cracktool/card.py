@@ -85,8 +85,8 @@ class Card:
 
     def taught_by(self, data: Sequence[str], licence: str) -> Card:
         """Return the card with the training data and the terms of a teacher's weights beside its own."""
-        terms = self.licence if licence in self.licence else "; ".join(filter(None, (self.licence, licence)))
-        return replace(self, data=tuple(dict.fromkeys((*self.data, *data))), licence=terms)
+        terms = filter(None, (*self.licence.split("; "), *licence.split("; ")))
+        return replace(self, data=tuple(dict.fromkeys((*self.data, *data))), licence="; ".join(dict.fromkeys(terms)))
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""

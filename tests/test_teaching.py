@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_training import make_data
 
+from cracktool.card import Card
 from cracktool.config import Augment, TrainConfig
 from cracktool.data import IGNORED, UNKNOWN, Example, Samples
 from cracktool.errors import InputError, UsageError
@@ -105,6 +106,12 @@ def test_the_taught_come_under_the_terms_of_their_teacher(config, tmp_path):
     assert card.licence == "licence two; licence one"
     list(train(replace(taught, epochs=1, init=teacher), tmp_path / "alike"))
     assert load_weights(tmp_path / "alike").card.licence == "licence one"
+
+
+def test_terms_are_told_apart_as_wholes():
+    card = Card(model="any", mean=(0.0,) * 3, std=(1.0,) * 3, licence="all rights LIMITED")
+    taught = card.taught_by((), "MIT").taught_by((), "MIT; all rights LIMITED")
+    assert taught.licence == "all rights LIMITED; MIT"
 
 
 def test_the_average_is_believed_where_it_is_sure():
