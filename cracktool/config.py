@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name, did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -77,6 +77,8 @@ class TrainConfig:
     """Start from this checkpoint instead; empty for none."""
     frozen: tuple[str, ...] = ()
     """Parts that keep the weights they start with, by the beginnings of their names, such as encoder."""
+    frozen_norms: bool = False
+    """Batch norms keep the statistics they start with: for small batches, and for fine-tuning with several views."""
 
     data: tuple[str, ...] = ("data/crack500",)
     """Prepared data sets: folders with a manifest.csv."""
@@ -304,10 +306,7 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
     """
     path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
     if not path.is_file():
-        near = did_you_mean(name_or_file, recipe_names())
-        raise UsageError(
-            f"no recipe {name_or_file!r}", remedy=near or f"use a .toml file or {', '.join(recipe_names())}"
-        )
+        check_name("recipe", name_or_file, recipe_names(), also="a .toml file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -371,9 +370,7 @@ def _typed(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]
     known = [item.name for item in fields(kind)]
     typed = {}
     for key, value in values.items():
-        if key not in hints:
-            near = did_you_mean(key, known)
-            raise UsageError(f"no setting {prefix}{key}", remedy=near or f"the settings are {', '.join(known)}")
+        check_name(f"setting of {prefix[:-1]}" if prefix else "setting", key, known)
         typed[key] = _coerce(hints[key], value, prefix + key)
     return typed
 

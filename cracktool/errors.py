@@ -76,5 +76,43 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {', '.join(near)}?" if near else ""
 
 
+def check_name(what: str, name: str, known: Iterable[str], *, also: str = "") -> None:
+    """Refuse a name that is none of the known ones.
+
+    Args:
+        what: What it is the name of, such as ``loss``.
+        name: As the user wrote it.
+        known: All there are.
+        also: What else may be used, for the remedy.
+
+    Raises:
+        UsageError: It is not known; the remedy gives the nearest names, or else all.
+
+    Example:
+        >>> check_name("format", "onnx", ["onnx", "openvino"])
+    """
+    names = list(known)
+    if name not in names:
+        every = ", ".join([*([also] if also else []), *names])
+        raise UsageError(f"no {what} {name!r}", remedy=did_you_mean(name, names) or f"use {every}")
+
+
+def choose_names(what: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return names that a user chose, each once; ``all`` stands for every known one.
+
+    Raises:
+        UsageError: One is not known.
+
+    Example:
+        >>> choose_names("fruit", ["pear", "all"], ["apple", "pear"])
+        ('pear', 'apple')
+    """
+    every = list(known)
+    chosen = tuple(dict.fromkeys(each for name in names for each in (every if name == "all" else [name])))
+    for name in chosen:
+        check_name(what, name, every, also="all")
+    return chosen
+
+
 def _rebuild(kind: type[CrackError], reason: str, path: str | Path | None, remedy: str) -> CrackError:
     return kind(reason, path=path, remedy=remedy)

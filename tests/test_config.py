@@ -70,11 +70,11 @@ def test_assignments(text, name, value):
 @pytest.mark.parametrize(
     ("layers", "assignments", "message"),
     [
-        ([MODEL | {"epocs": 3}], [], "no setting epocs.*did you mean epochs"),
-        ([MODEL | {"augment": {"blurr": 1}}], [], "no setting augment.blurr.*did you mean blur"),
-        ([MODEL], ["augmet.blur=1"], "no setting augmet.*did you mean augment"),
-        ([MODEL], ["zzzz=1"], "no setting zzzz.*the settings are model, "),
-        ([MODEL], ["augment.zzzz=1"], "no setting augment.zzzz.*the settings are hflip, "),
+        ([MODEL | {"epocs": 3}], [], "no setting 'epocs'.*did you mean epochs"),
+        ([MODEL | {"augment": {"blurr": 1}}], [], "no setting of augment 'blurr'.*did you mean blur"),
+        ([MODEL], ["augmet.blur=1"], "no setting 'augmet'.*did you mean augment"),
+        ([MODEL], ["zzzz=1"], "no setting 'zzzz'.*use model, "),
+        ([MODEL], ["augment.zzzz=1"], "no setting of augment 'zzzz'.*use hflip, "),
         ([MODEL], ["optimizer=adamm"], "optimizer is 'adamm', expected one of adam, adamw, sgd.*did you mean adam"),
         ([MODEL], ["optimizer=3"], "optimizer is 3, expected one of adam"),
         ([MODEL], ["schedule=cosin"], "did you mean cosine"),
@@ -327,7 +327,7 @@ def test_recipes_come_with_the_package():
     ("name", "content", "message"),
     [
         ("fats", None, "no recipe 'fats'.*did you mean fast"),
-        ("zzzz", None, "no recipe 'zzzz'.*use a .toml file or .*fast"),
+        ("zzzz", None, "no recipe 'zzzz'.*use a .toml file, .*fast"),
         ("bad.toml", b"lr = = 3", "bad.toml: not a recipe: "),
         ("latin.toml", "loss = 'ä'".encode("latin-1"), "latin.toml: not a recipe: "),
     ],

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cracktool import errors
-from cracktool.errors import CrackError, InputError, OutputError, UsageError, WeightsError, did_you_mean
+from cracktool.errors import (
+    CrackError,
+    InputError,
+    OutputError,
+    UsageError,
+    WeightsError,
+    check_name,
+    choose_names,
+    did_you_mean,
+)
 
 KINDS = (CrackError, InputError, OutputError, UsageError, WeightsError)
 
@@ -75,3 +84,18 @@ def test_did_you_mean(word, answer):
 def test_did_you_mean_takes_any_iterable_and_names_three_at_most():
     assert did_you_mean("abc1", (f"abc{number}" for number in range(2, 9))).count(",") == 2
     assert did_you_mean("a", []) == ""
+
+
+def test_names_that_are_not_known_are_refused_with_the_nearest_or_all():
+    check_name("loss", "dice", ["bce", "dice"])
+    with pytest.raises(UsageError, match=r"^no loss 'dicce' \(did you mean dice\?\)$"):
+        check_name("loss", "dicce", ["bce", "dice"])
+    with pytest.raises(UsageError, match=r"^no loss 'hinge' \(use auto, bce, dice\)$"):
+        check_name("loss", "hinge", ["bce", "dice"], also="auto")
+
+
+def test_chosen_names_come_once_in_their_order():
+    assert choose_names("fruit", ["pear", "all", "pear"], ["apple", "pear"]) == ("pear", "apple")
+    assert choose_names("fruit", [], ["apple"]) == ()
+    with pytest.raises(UsageError, match=r"^no fruit 'kiwi' \(use all, apple\)$"):
+        choose_names("fruit", ["all", "kiwi"], ["apple"])

@@ -313,6 +313,15 @@ def test_frozen_parts_keep_weights_and_statistics(config, tmp_path):
     assert changed == {name for name in before if not name.startswith("encoder.")}
 
 
+def test_frozen_norms_keep_their_statistics_alone(config, tmp_path):
+    list(train(replace(config, epochs=1), tmp_path / "first"))
+    list(train(replace(config, init=str(tmp_path / "first"), frozen_norms=True), tmp_path / "second"))
+    before, after = (tensors(tmp_path / run / "last.safetensors") for run in ("first", "second"))
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert "encoder.bn1.running_mean" in kept
+    assert kept == {name for name in before if "running_" in name or "num_batches" in name}
+
+
 def test_a_folder_with_a_run_is_refused(config, tmp_path):
     list(train(replace(config, epochs=1), tmp_path))
     before = (tmp_path / "best.safetensors").read_bytes()

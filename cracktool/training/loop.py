@@ -191,7 +191,7 @@ class _Run:
             self.sampler.weights = self.mine.hard_negatives(self._checkpoint(), self.choice, self.ranks, weights)
         # Dropout is alike in a resumed run, and differs between processes.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) * self.ranks.size + self.ranks.rank)
-        set_trainable(state.model, config.frozen)
+        set_trainable(state.model, config.frozen, norms=not config.frozen_norms)
         objective = build_objective(config, state.epoch)
         for number, (images, *targets) in enumerate(self.loader):
             if state.epoch == number == 0 and self.ranks.first:

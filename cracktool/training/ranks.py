@@ -6,6 +6,7 @@ Started by `torchrun`, a run has one process per GPU, or several on a CPU; start
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Ranks:
         """Return the module that learns with those of the other processes: they average their gradients."""
         if self.size == 1:
             return learner
+        # Kernels of one channel lie in memory both ways at once, which it takes for an order that costs it time.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
 
     def wait(self) -> None:

@@ -124,7 +124,7 @@ def new_state(config: TrainConfig, choice: Choice, *, ranks: int = 1, resumed: b
         path = weights_path(config.init)
         tensors, card = read_any_weights(path, model, config.model)
         fresh = load_fitting(model, tensors, path=path)
-    set_trainable(model, config.frozen)
+    set_trainable(model, config.frozen, norms=not config.frozen_norms)
     if ranks > 1 and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
@@ -137,12 +137,13 @@ def new_state(config: TrainConfig, choice: Choice, *, ranks: int = 1, resumed: b
     return State(model, ema, build_optimizer(model, config), scaler, card, fresh, ranks)
 
 
-def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:
+def set_trainable(model: nn.Module, frozen: Sequence[str], *, norms: bool = True) -> None:
     """Put a network into training, but for the parts that keep their weights, and their norms' statistics.
 
     Args:
         model: Changed in place.
         frozen: What the names of those parts begin with, such as ``encoder``.
+        norms: Whether the batch norms of all other parts gather statistics, instead of using those they have.
 
     Raises:
         UsageError: No name begins so, or nothing is left to learn.
@@ -156,7 +157,7 @@ def set_trainable(model: nn.Module, frozen: Sequence[str]) -> None:
     if all(name.startswith(still) for name in names):
         raise UsageError("all of the network is frozen", remedy="leave a part out of frozen")
     for name, module in model.train().named_modules():
-        if name.startswith(still):
+        if name.startswith(still) or (not norms and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)):
             module.eval()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(still))
