@@ -6,13 +6,13 @@ manner of Hendrycks and Dietterich 2019 (arXiv 1903.12261); the steps are ours, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name
 from cracktool.images import Image, through_jpeg
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -37,28 +37,10 @@ def corrupt(image: Image, kind: str, severity: int, rng: np.random.Generator) ->
         >>> corrupt(np.full((4, 4, 3), 200, np.uint8), "brightness", 5, np.random.default_rng(0)).max()
         60
     """
-    _refuse_unknown(kind)
+    check_name("corruption", kind, CORRUPTIONS)
     if severity not in (0, *SEVERITIES):
         raise UsageError(f"severity is {severity}, but must be 0 to 5")
     return CORRUPTIONS[kind](image, severity - 1, rng) if severity else image
-
-
-def choose_corruptions(names: Iterable[str]) -> list[str]:
-    """Return kinds of corruption, each once; "all" stands for each of them.
-
-    Raises:
-        UsageError: There is no such kind.
-    """
-    chosen = dict.fromkeys(each for name in names for each in (CORRUPTIONS if name == "all" else [name]))
-    for name in chosen:
-        _refuse_unknown(name)
-    return list(chosen)
-
-
-def _refuse_unknown(kind: str) -> None:
-    if kind not in CORRUPTIONS:
-        remedy = did_you_mean(kind, CORRUPTIONS) or f"there are {', '.join(CORRUPTIONS)}"
-        raise UsageError(f"no corruption {kind!r}", remedy=remedy)
 
 
 def _blur(image: Image, step: int, rng: np.random.Generator) -> Image:

@@ -128,7 +128,7 @@ def test_scales_that_contradict_each_other_are_a_line_each_and_stop_no_other_pho
         (("--scale-from", "exif"), "the scale of exif needs the distance to the surface"),
         (("--distance", "x"), "the length 'x' cannot be read (write such as 1.5m)"),
         (("--severity", "en1992"), "did you mean en1992-1-1?"),
-        (("--format", "shp"), "there is no format 'shp'"),
+        (("--format", "shp"), "no format 'shp'"),
         (("--measure", "-o", "-"), "measuring writes tables into a folder"),
         (("--masks", "photos", "--tta"), "--masks measures masks that are there"),
         (("--masks", "photos", "--tile", "512"), "--masks measures masks that are there"),

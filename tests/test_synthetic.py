@@ -485,9 +485,9 @@ def test_prepare_makes_the_material_and_the_pattern_that_are_wished(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"material": "wood"}, "no material is called 'wood' .* asphalt, concrete, plaster, brick, paving"),
-        ({"material": "brik"}, "no material is called 'brik' .did you mean brick"),
-        ({"pattern": "many"}, "no pattern is called 'many' .* none, single, several, network"),
+        ({"material": "wood"}, "no material 'wood' .* asphalt, concrete, plaster, brick, paving"),
+        ({"material": "brik"}, "no material 'brik' .did you mean brick"),
+        ({"pattern": "many"}, "no pattern 'many' .* none, single, several, network"),
         ({"material": "brick", "background": Path()}, "material means nothing on backgrounds"),
     ],
 )

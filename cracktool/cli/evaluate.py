@@ -28,7 +28,7 @@ from cracktool.cli.options import (
     tile_side,
 )
 from cracktool.cli.screen import finish, leaving_at_once, print_data, print_table, progress_bar, tell, warn
-from cracktool.errors import CrackError, InputError, UsageError, WeightsError
+from cracktool.errors import CrackError, InputError, UsageError, WeightsError, choose_names
 
 if TYPE_CHECKING:
     from cracktool.evaluation import Difference, Origin, Prediction, Report, Spoilt
@@ -107,10 +107,10 @@ def evaluate(
     with leaving_at_once():
         from cracktool.evaluation import check_pooled
         from cracktool.inference import EXPORTED
-    from cracktool.corruption import choose_corruptions
+    from cracktool.corruption import CORRUPTIONS
     from cracktool.files import make_folder
     from cracktool.manifest import read_manifest
-    from cracktool.protocols import choose_protocols
+    from cracktool.protocols import PROTOCOLS
 
     def build(chosen: Path | None) -> Predictor:
         settings: dict[str, Any] = {
@@ -135,8 +135,8 @@ def evaluate(
     if len({manifest.folder.resolve() for manifest in manifests}) < len(manifests):
         raise UsageError("a data set is named twice", remedy="name each once")
     check_pooled(score)
-    run = partial(_report, protocols=list(choose_protocols(protocol or ())), quiet=quiet)
-    kinds = choose_corruptions(corrupt or ())
+    run = partial(_report, protocols=choose_names("protocol", protocol or (), PROTOCOLS), quiet=quiet)
+    kinds = choose_names("corruption", corrupt or (), CORRUPTIONS)
     shown = Format.json if json_ else format_
     single = len(manifests) == len(sources) == 1
     if kinds:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cracktool.corruption import SEVERITIES, choose_corruptions, corrupt
-from cracktool.errors import InputError
+from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
+from cracktool.errors import InputError, choose_names
 from cracktool.evaluation.comparing import Cell, cell_of
 from cracktool.evaluation.predictions import model_origin, predictions_from_model
 from cracktool.evaluation.rows import Failure
@@ -63,7 +63,8 @@ def robustness(
         InputError: Nothing could be scored, or not so.
     """
     check_pooled(score)
-    cases = [(CLEAN, 0), *((kind, severity) for kind in choose_corruptions(kinds) for severity in SEVERITIES)]
+    chosen = choose_names("corruption", kinds, CORRUPTIONS)
+    cases = [(CLEAN, 0), *((kind, severity) for kind in chosen for severity in SEVERITIES)]
     for kind, severity in cases:
         change = partial(_spoil, kind=kind, severity=severity) if severity else None
         report = evaluate(

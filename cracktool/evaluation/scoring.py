@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from cracktool.degradation import SCALE
-from cracktool.errors import CrackError, InputError
+from cracktool.errors import CrackError, InputError, choose_names
 from cracktool.evaluation.masks import Masks, packed
 from cracktool.evaluation.predictions import Origin, Prediction
 from cracktool.evaluation.restoration import Scorer
@@ -20,7 +20,7 @@ from cracktool.evaluation.rows import Failure, Row
 from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
 from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
-from cracktool.protocols import Evaluator, choose_protocols
+from cracktool.protocols import PROTOCOLS, Evaluator
 from cracktool.threads import in_order, processors
 
 
@@ -77,7 +77,7 @@ def evaluate(
         >>> report.scores["iou"].pooled
         0.612
     """
-    chosen = choose_protocols(protocols)
+    chosen = {name: PROTOCOLS[name] for name in choose_names("protocol", protocols, PROTOCOLS)}
     scores_of(tolerances)
     score = partial(
         _score,

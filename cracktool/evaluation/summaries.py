@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import check_name
 from cracktool.evaluation.restoration import TEXTS as OF_RESTORING
 from cracktool.evaluation.rows import Row
 from cracktool.metrics import (
@@ -54,10 +54,7 @@ def check_pooled(name: str) -> None:
         UsageError: There is no such score.
     """
     known = [*(score.name for score in scores_of(TOLERANCES)), *OF_CLEAN, *(set(OF_LEVELS) - {*_OF_IMAGES_ALONE})]
-    if name not in known:
-        raise UsageError(
-            f"no pooled score {name!r}", remedy=did_you_mean(name, known) or f"pooled are {', '.join(sorted(known))}"
-        )
+    check_name("pooled score", name, sorted(known))
 
 
 def texts_of(tolerances: Sequence[float]) -> dict[str, str]:

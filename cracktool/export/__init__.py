@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name
 from cracktool.export.form import ExportedForm, ExportOptions
 from cracktool.export.hub import export_hub, export_safetensors, require_free
 from cracktool.export.int8 import Calibration, Loss, measure_loss, read_calibration, write_int8
@@ -90,8 +90,7 @@ def choose_format(path: Path, name: str | None = None) -> str:
             endings = ", ".join(ending for ending in FORMATS.values() if ending)
             reason = f"{path.suffix or 'no'} ending is no format to export to"
             raise UsageError(reason, path=path, remedy=f"end it in {endings}, or give --format hf for a folder")
-    if name not in FORMATS:
-        raise UsageError(f"no format {name!r}", remedy=did_you_mean(name, FORMATS) or f"use {', '.join(FORMATS)}")
+    check_name("format", name, FORMATS)
     if path.suffix != FORMATS[name] and (FORMATS[name] or path.suffix in FORMATS.values()):
         remedy = f"end it in {FORMATS[name]}" if FORMATS[name] else "it is a folder, so leave the ending out"
         raise UsageError(f"the format {name} has another ending", path=path, remedy=remedy)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cracktool.card import Card, check_model
-from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.errors import UsageError, WeightsError, check_name
 from cracktool.files import is_file
 from cracktool.inference.converted import Convert, choose_engine, load_converted
 from cracktool.inference.memory import Array, Memory
@@ -83,8 +83,7 @@ def load_network(
         >>> load_network("crack.onnx").card.model
         'unet_efficientnet_lite0'
     """
-    if engine not in ENGINES:
-        raise UsageError(f"no engine {engine!r}", remedy=did_you_mean(engine, ENGINES) or f"use {', '.join(ENGINES)}")
+    check_name("engine", engine, ENGINES)
     names = str(device), str(dtype).removeprefix("torch.")
     if Path(weights or "").suffix in EXPORTED:
         network = _load_exported(Path(weights or ""), engine, *names)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cracktool.card import METADATA_KEY, Card, file_digest
 from cracktool.device import cpu_has_bfloat16
-from cracktool.errors import UsageError, WeightsError, did_you_mean
+from cracktool.errors import UsageError, WeightsError, check_name
 from cracktool.inference.memory import Floats, MainMemory, Memory, Pixels
 
 IMAGE, PIXELS = "image", "pixels"
@@ -265,9 +265,7 @@ def _digest(path: Path) -> str:
 def _openvino_format(dtype: str) -> tuple[str, str]:
     if dtype == "auto":
         return ("bfloat16", "which it has units for") if cpu_has_bfloat16() else ("float32", "safe everywhere")
-    if dtype not in _FORMATS:
-        remedy = did_you_mean(dtype, _FORMATS) or f"use auto, {', '.join(_FORMATS)}"
-        raise UsageError(f"no dtype {dtype!r}", remedy=remedy)
+    check_name("dtype", dtype, _FORMATS, also="auto")
     return dtype, "as asked"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.errors import CrackError, InputError, check_name
 from cracktool.georeference import has_rasterio
 from cracktool.inspection import drawings, labelling, maps, report, tables
 from cracktool.inspection.ledger import Ledger
@@ -154,9 +154,7 @@ def check_formats(names: Iterable[str]) -> tuple[str, ...]:
     """
     found = tuple(dict.fromkeys(each.strip() for name in names for each in name.split(",") if each.strip()))
     for name in found:
-        if name not in FORMATS:
-            remedy = did_you_mean(name, FORMATS) or f"known are {', '.join(FORMATS)}"
-            raise UsageError(f"there is no format {name!r}", remedy=remedy)
+        check_name("format", name, FORMATS)
     return found
 
 

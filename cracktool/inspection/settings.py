@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cracktool.errors import CrackError, InputError, UsageError, did_you_mean
+from cracktool.errors import CrackError, InputError, UsageError, check_name
 from cracktool.georeference import ENDINGS
 from cracktool.images import Image
 from cracktool.measuring import (
@@ -113,10 +113,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, float]:
     found = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
-        if key not in known:
-            raise UsageError(
-                f"there is no setting {key!r}", remedy=did_you_mean(key, known) or f"known are {', '.join(known)}"
-            )
+        check_name("setting", key, known)
         try:
             found[key] = float(value)
         except ValueError as error:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name, did_you_mean
 
 _STATISTICS = ("mean", "median", "p95", "max")
 _KEYS = {"name", "version", "standard", "note", "statistic", "classes"}
@@ -109,9 +109,7 @@ def read_severity(source: str | Path) -> SeverityProfile:
         return _parse(text, str(source))
     path = Path(source)
     if path.suffix != ".toml":
-        near = did_you_mean(str(source), list_severities())
-        known = near or f"known are {', '.join(list_severities())}; or a file ending in .toml"
-        raise UsageError(f"there is no severity profile {str(source)!r}", remedy=known)
+        check_name("severity profile", str(source), list_severities(), also="a .toml file")
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

@@ -11,10 +11,8 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from cracktool.errors import UsageError, did_you_mean
 from cracktool.protocols.cracksam import CRACKSAM
 from cracktool.protocols.csbsr import CSBSR
 from cracktool.protocols.deepsegmentor import DEEPSEGMENTOR
@@ -32,18 +30,4 @@ PROTOCOLS: dict[str, Evaluator[Any]] = {
 }
 """Name of a protocol -> the evaluator."""
 
-__all__ = ["PROTOCOLS", "Evaluator", "choose_protocols"]
-
-
-def choose_protocols(names: Iterable[str]) -> dict[str, Evaluator[Any]]:
-    """Return evaluators by name; "all" stands for each of them.
-
-    Raises:
-        UsageError: There is no such protocol.
-    """
-    chosen = [each for name in names for each in (PROTOCOLS if name == "all" else [name])]
-    for name in chosen:
-        if name not in PROTOCOLS:
-            remedy = did_you_mean(name, PROTOCOLS) or f"use all, or {', '.join(PROTOCOLS)}"
-            raise UsageError(f"no protocol {name!r}", remedy=remedy)
-    return {name: PROTOCOLS[name] for name in chosen}
+__all__ = ["PROTOCOLS", "Evaluator"]

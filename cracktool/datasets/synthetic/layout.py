@@ -15,7 +15,7 @@ from cracktool.datasets.raw import Layout, PrepareOptions, RawDataset, RawItem
 from cracktool.datasets.synthetic.backgrounds import read_background
 from cracktool.datasets.synthetic.scene import MATERIAL_CHANCES, PATTERN_CHANCES, Wishes, make_sample
 from cracktool.datasets.synthetic.truth import lines_csv
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name
 from cracktool.images import Image, Mask
 
 _COUNT = 200
@@ -70,12 +70,8 @@ def _wishes(options: PrepareOptions) -> Wishes:
 def _one_of(names: Iterable[_Name], wish: str | None, what: str) -> _Name | None:
     if wish is None:
         return None
-    for name in names:
-        if name == wish:
-            return name
-    raise UsageError(
-        f"no {what} is called {wish!r}", remedy=did_you_mean(wish, names) or f"there are {', '.join(names)}"
-    )
+    check_name(what, wish, names)
+    return next(name for name in names if name == wish)
 
 
 def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
