@@ -267,6 +267,19 @@ def test_crops_are_found_cut_resized_turned_and_darkened(change):
     assert overlap(marks[0], marks[2], lambda: (greys[0], greys[2])) == 0
 
 
+@pytest.mark.parametrize(
+    "change", [lambda photo: photo[:, ::-1], lambda photo: photo[::-1, 60:], lambda photo: photo.transpose(1, 0, 2)]
+)
+def test_mirrored_copies_are_found_and_named_so(data, change):
+    train, test = entries(data, "train")[0], entries(data, "test")[0]
+    copy = replace(test, image="images/mirrored.jpg", mask="masks/mirrored.png", group="mirrored")
+    photo = np.ascontiguousarray(change(read_image(data / train.image)))
+    add(data, copy, encode_jpeg(photo, 80))
+    leaks = found(data, kind="leak")
+    assert [(leak.image, leak.other) for leak in leaks] == [(f"{data}/{train.image}", f"{data}/{copy.image}")]
+    assert "of the scene, mirrored, train and test" in leaks[0].detail
+
+
 def test_neighbours_share_what_they_share():
     photo = ground(5, 240, 400)[0]
     greys = [shrunk(photo[:, :250]), shrunk(photo[:, 150:])]

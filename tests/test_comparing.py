@@ -150,7 +150,7 @@ def test_a_matrix_has_a_row_for_each_prediction(data, tmp_path):
     assert matrix_table(replace(small, cells=((Cell(0.00046, (0.0002, 0.001)),),)))[1][1] == "0.0005 [0.0002, 0.0010]"
     with pytest.raises(UsageError, match="did you mean"):
         matrix([[first]], "iuo", ["a"], ["b"])
-    with pytest.raises(UsageError, match="no pooled score .*use "):
+    with pytest.raises(UsageError, match=r"no pooled score .*use "):
         matrix([[first]], "hd95", ["a"], ["b"])
 
 

@@ -122,6 +122,13 @@ def test_scores_by_hand_under_both_rules(data):
     assert report.scores["recall_2px"].pooled == pytest.approx((10 + 40) / 90)
     assert report.scores["ois_0px"].positives_only.mean == pytest.approx((2 / 3 + 2 / 5) / 2)
     assert "iou" in report.to_dict()["texts"]
+    # Of levels 0 and 255 all thresholds say the same: the best Dice is the Dice, and so are its interval and the rest.
+    dice, best = report.scores["dice"], report.scores["ods_0px"]
+    assert (best.pooled, best.pooled_positives) == pytest.approx((dice.pooled, dice.pooled_positives))
+    assert best.pooled_ci95 == pytest.approx(dice.pooled_ci95)
+    wrong = [1 - row.scores["accuracy"] for row in report.rows]
+    low, high = report.scores["brier"].pooled_ci95
+    assert min(wrong) < low < sum(wrong) / 4 < high <= max(wrong) + 1 / 256
 
 
 def test_the_threshold_decides(data):

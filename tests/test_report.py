@@ -258,7 +258,9 @@ def test_table(report):
     low, high = report.scores["iou"].pooled_ci95
     assert lines["iou"][0] == f"{pooled:.3f} [{low:.3f}, {high:.3f}]"
     assert lines["iou"][2] != lines["iou"][3]  # the empty image counts under the first rule only
-    assert lines["ods_0px"][1:] == ("", "", "")
+    best, (low, high) = report.scores["ods_0px"].pooled, report.scores["ods_0px"].pooled_ci95
+    assert lines["ods_0px"][0] == f"{best:.3f} [{low:.3f}, {high:.3f}]"
+    assert lines["ods_0px"][2:] == ("", "")
     assert lines["ois_0px"][0] == ""
     assert list(lines) == list(report.scores)
 

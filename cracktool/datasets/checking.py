@@ -19,7 +19,7 @@ import numpy as np
 from cracktool.datasets.alignment import Darkness, common_offset, darkness, fits_nothing, offset, step_px
 from cracktool.datasets.duplicates import fingerprint
 from cracktool.datasets.findings import KINDS, Checked, CheckedImage, Finding
-from cracktool.datasets.overlaps import find_marks, shrunk
+from cracktool.datasets.overlaps import find_marks, mirror, shrunk
 from cracktool.datasets.raw import thread_count
 from cracktool.datasets.repeats import Seen, find_repeats
 from cracktool.degradation import SCALE
@@ -103,7 +103,7 @@ def _look(image: CheckedImage, *, thumbnails: bool) -> _Look:
     except (OSError, InputError) as error:
         return _Look(findings=(_damaged(image, "photo", error),))
     findings, mask = _mask_findings(image, photo)
-    step = step_px(photo)
+    step, grey = step_px(photo), shrunk(photo)
     dark = None if mask is None or any(finding.kind == "inverted" for finding in findings) else darkness(photo, mask)
     if dark is not None:
         findings += _placed(image, dark, step)
@@ -113,7 +113,8 @@ def _look(image: CheckedImage, *, thumbnails: bool) -> _Look:
             image=image,
             digest=hashlib.sha1(data, usedforsecurity=False).hexdigest(),
             look=fingerprint(photo),
-            marks=find_marks(shrunk(photo)),
+            marks=find_marks(grey),
+            mirrored=find_marks(mirror(grey)),
         ),
         dark=dark,
         step=step,

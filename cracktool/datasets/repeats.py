@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cracktool.datasets.duplicates import Fingerprint, near_duplicates
 from cracktool.datasets.findings import CheckedImage, Finding
-from cracktool.datasets.overlaps import Grey, Marks, candidates, overlap, shrunk
+from cracktool.datasets.overlaps import Grey, Marks, candidates, mirror, overlap, shrunk
 from cracktool.datasets.splitting import equal_pairs
 from cracktool.images import read_image
 from cracktool.manifest import SPLITS
@@ -29,12 +29,14 @@ class Seen:
         digest: Of the file.
         look: For near-duplicates.
         marks: For crops and other overlaps.
+        mirrored: Those of the mirror image, for mirrored copies.
     """
 
     image: CheckedImage
     digest: str
     look: Fingerprint
     marks: Marks
+    mirrored: Marks
 
 
 def find_repeats(seen: Sequence[Seen], pool: Executor) -> list[Finding]:
@@ -53,6 +55,7 @@ def find_repeats(seen: Sequence[Seen], pool: Executor) -> list[Finding]:
     how |= dict.fromkeys(equal_pairs([each.digest for each in seen]), "same file")
     how = {pair: text for pair, text in how.items() if text == "same file" or not _expected(seen, pair)}
     how |= _overlaps(seen, [pair for pair in candidates([each.marks for each in seen]) if pair not in how], pool)
+    how |= _overlaps(seen, [pair for pair in _mirrored_pairs(seen) if pair not in how], pool, mirrored=True)
     by_name = [pair for pair in _leaks_by_name(seen) if pair not in how and pair[::-1] not in how]
     how |= dict.fromkeys(by_name, "of one photo by name")
     return [_finding(seen[first].image, seen[second].image, text) for (first, second), text in how.items()]
@@ -63,7 +66,17 @@ def _expected(seen: Sequence[Seen], pair: tuple[int, int]) -> bool:
     return (one.folder, one.entry.group, one.entry.split) == (other.folder, other.entry.group, other.entry.split)
 
 
-def _overlaps(seen: Sequence[Seen], pairs: Sequence[tuple[int, int]], pool: Executor) -> dict[tuple[int, int], str]:
+def _mirrored_pairs(seen: Sequence[Seen]) -> list[tuple[int, int]]:
+    """Return the pairs of positions, smaller first, of which one may show part of the other's mirror image."""
+    count = len(seen)
+    pairs = candidates([*(each.marks for each in seen), *(each.mirrored for each in seen)])
+    across = ((first, second - count) for first, second in pairs if first < count <= second)
+    return sorted({(min(pair), max(pair)) for pair in across if pair[0] != pair[1]})
+
+
+def _overlaps(
+    seen: Sequence[Seen], pairs: Sequence[tuple[int, int]], pool: Executor, *, mirrored: bool = False
+) -> dict[tuple[int, int], str]:
     doubtful = [pair for pair in pairs if not _expected(seen, pair)]
 
     @lru_cache(maxsize=64)  # the pairs are sorted by their first image
@@ -72,10 +85,13 @@ def _overlaps(seen: Sequence[Seen], pairs: Sequence[tuple[int, int]], pool: Exec
 
     def compare(pair: tuple[int, int]) -> float:
         first, second = pair
-        return overlap(seen[first].marks, seen[second].marks, lambda: (read(first), read(second)))
+        if not mirrored:
+            return overlap(seen[first].marks, seen[second].marks, lambda: (read(first), read(second)))
+        return overlap(seen[first].marks, seen[second].mirrored, lambda: (read(first), mirror(read(second))))
 
     shares = pool.map(compare, doubtful)
-    return {pair: f"{share:.0%} of the scene" for pair, share in zip(doubtful, shares, strict=True) if share}
+    text = "of the scene, mirrored" if mirrored else "of the scene"
+    return {pair: f"{share:.0%} {text}" for pair, share in zip(doubtful, shares, strict=True) if share}
 
 
 def _leaks_by_name(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:

@@ -59,8 +59,6 @@ class Report:
         rows: Scored images in the order of the manifest.
         failures: Images that could not be scored.
         skipped: Images without a mask and without the label uncracked.
-        levels: Pixels of all images by level.
-        near: The same within 10 px of a crack, true or predicted.
         masks: The predicted masks.
         protocols: Published evaluators that were asked for.
         warnings: What the user should know of what was scored, one sentence each.
@@ -73,8 +71,6 @@ class Report:
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     skipped: int
-    levels: Histogram = field(repr=False)
-    near: Histogram = field(repr=False)
     masks: Masks = field(repr=False)
     protocols: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -100,6 +96,16 @@ class Report:
         return Measured.pool(row.measured for row in self.rows)
 
     @cached_property
+    def levels(self) -> Histogram:
+        """Pixels of all images by level."""
+        return Histogram.pool(row.levels for row in self.rows)
+
+    @cached_property
+    def near(self) -> Histogram:
+        """The same within 10 px of a crack, true or predicted."""
+        return Histogram.pool(row.near for row in self.rows)
+
+    @cached_property
     def resampling(self) -> Resampling:
         """The draws behind all intervals."""
         return Resampling([row.entry.group for row in self.rows])
@@ -107,8 +113,7 @@ class Report:
     @cached_property
     def scores(self) -> dict[str, Summary]:
         """Each score by name; `texts` explains the names."""
-        levels = None if self.origin.binary else self.levels
-        return summarise(self.rows, self.resampling, self.tolerances, levels, self.near)
+        return summarise(self.rows, self.resampling, self.tolerances, binary=self.origin.binary)
 
     @property
     def texts(self) -> dict[str, str]:

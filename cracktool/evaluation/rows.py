@@ -9,7 +9,7 @@ from typing import Any
 
 from cracktool.errors import CrackError
 from cracktool.manifest import Entry
-from cracktool.metrics import Measured
+from cracktool.metrics import Histogram, Measured
 
 _WIDTHS = ((3.0, "under 3 px"), (6.0, "3 to 6 px"), (12.0, "6 to 12 px"), (math.inf, "12 px and more"))
 WIDTH_CLASSES = (*(name for _, name in _WIDTHS), "")
@@ -24,6 +24,8 @@ class Row:
         entry: Its line of the manifest.
         measured: What adds up over images.
         scores: All scores of this image by name.
+        levels: Its pixels by level.
+        near: The same within 10 px of a crack, true or predicted.
         scale: Side of truth and prediction over side of the image: 1, or 4 where the image is a degraded one.
         records: What each published evaluator keeps of it, by the evaluator's name.
     """
@@ -31,6 +33,8 @@ class Row:
     entry: Entry
     measured: Measured
     scores: Mapping[str, float]
+    levels: Histogram = field(repr=False)
+    near: Histogram = field(repr=False)
     scale: int
     records: Mapping[str, Any] = field(repr=False)
 

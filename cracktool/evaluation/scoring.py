@@ -19,19 +19,17 @@ from cracktool.evaluation.results import Report
 from cracktool.evaluation.rows import Failure, Row
 from cracktool.evaluation.truth import doubts, read_truth, size_of
 from cracktool.manifest import Manifest
-from cracktool.metrics import TOLERANCES, Histogram, measure, scores_of, threshold_level
+from cracktool.metrics import TOLERANCES, measure, scores_of, threshold_level
 from cracktool.protocols import PROTOCOLS, Evaluator
 from cracktool.threads import in_order, processors
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """What a thread finds of one image; all but the row is summed up at once."""
+    """What a thread finds of one image."""
 
     row: Row
     mask: bytes
-    levels: Histogram
-    near: Histogram
     warnings: Sequence[str]
 
     @property
@@ -91,7 +89,6 @@ def evaluate(
     wanted = tuple(entry.image for entry in manifest.entries if entry.has_truth)
     found: dict[str, Row | Failure] = {}
     warnings: dict[str, Sequence[str]] = {}
-    histograms = Histogram.pool(()), Histogram.pool(())
     masks = Masks()
     threads = min(processors(), 4)
     for result in in_order(score, _only(predictions, wanted), threads=threads, waiting=2 * threads):
@@ -101,7 +98,6 @@ def evaluate(
         found[result.image] = result.row
         warnings[result.image] = result.warnings
         masks.keep(result.image, result.mask)
-        histograms = histograms[0] + result.levels, histograms[1] + result.near
     ordered = [found.get(image) or _unpredicted(image) for image in wanted]
     rows = tuple(result for result in ordered if isinstance(result, Row))
     failures = tuple(result for result in ordered if isinstance(result, Failure))
@@ -115,8 +111,6 @@ def evaluate(
         rows=rows,
         failures=failures,
         skipped=len(manifest.entries) - len(wanted),
-        levels=histograms[0],
-        near=histograms[1],
         masks=masks,
         protocols=tuple(chosen),
         warnings=tuple(line for row in rows for line in warnings[row.image]),
@@ -152,11 +146,13 @@ def _score(
         entry=entry,
         measured=image.measured,
         scores={**{score.name: score.of(image.measured) for score in scores_of(tolerances)}, **image.scores, **more},
+        levels=image.levels,
+        near=image.near,
         scale=scale,
         records=records,
     )
     found = doubts(str(manifest.image_path(entry)), truth, mask, by=origin.name)
-    return _Scored(row=row, mask=packed(mask), levels=image.levels, near=image.near, warnings=found)
+    return _Scored(row=row, mask=packed(mask), warnings=found)
 
 
 def _unpredicted(image: str) -> Failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +45,16 @@ OF_LEVELS = {
 
 
 _OF_IMAGES_ALONE = ("ois_0px", "aiu")
+_OF_ALL_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
+    "ods_0px": best_dice,
+    "ap_0px": average_precision,
+    "ece": expected_calibration_error,
+    "brier": brier_score,
+}
+_OF_NEAR_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
+    "ece_near": expected_calibration_error,
+    "brier_near": brier_score,
+}
 
 
 def check_pooled(name: str) -> None:
@@ -69,8 +79,7 @@ class Summary:
 
     Args:
         pooled: From the summed pixels of all images.
-        pooled_ci95: Its 95 % interval by the bootstrap over groups; None with fewer than two groups, and for scores of
-            levels, of which no image keeps its own.
+        pooled_ci95: Its 95 % interval by the bootstrap over groups; None with fewer than two groups.
         pooled_positives: From those of the images with crack in the truth.
         empty_is_one: Per image, over all images; empty truth and empty prediction count as 1.
         positives_only: Per image, over images with crack in the truth.
@@ -84,11 +93,7 @@ class Summary:
 
 
 def summarise(
-    rows: Sequence[Row],
-    resampling: Resampling,
-    tolerances: Sequence[float],
-    levels: Histogram | None,
-    near: Histogram,
+    rows: Sequence[Row], resampling: Resampling, tolerances: Sequence[float], *, binary: bool
 ) -> dict[str, Summary]:
     """Return every score of a set of images by name, in the order in which they are reported.
 
@@ -96,26 +101,21 @@ def summarise(
         rows: The images, at least one.
         resampling: Draws of them.
         tolerances: Radii of the tolerant scores, px.
-        levels: Pixels of all images by level; None where these are binary masks, without a threshold to vary.
-        near: The same within 10 px of a crack.
+        binary: Whether these are binary masks, without a threshold to vary.
     """
     images = _Images(rows, resampling)
     restoring = tuple(name for name in OF_RESTORING if name in rows[0].scores)
     result = {**_of_integers(images, tolerances), **images.summaries((*OF_IMAGES, *restoring))}
     if not images.positive.all():
         result["false_alarm"] = _of_clean(images)
-    if levels is None:
+    if binary:
         return result
-    of_images = images.summaries(_OF_IMAGES_ALONE)
-    pooled = {
-        "ods_0px": best_dice(levels),
-        "ap_0px": average_precision(levels),
-        "ece": expected_calibration_error(levels),
-        "ece_near": expected_calibration_error(near),
-        "brier": brier_score(levels),
-        "brier_near": brier_score(near),
+    of_levels = {
+        **images.summaries(_OF_IMAGES_ALONE),
+        **_of_levels(images, [row.levels for row in rows], _OF_ALL_PIXELS),
+        **_of_levels(images, [row.near for row in rows], _OF_NEAR_PIXELS),
     }
-    return {**result, **{name: of_images.get(name) or Summary(pooled=pooled[name]) for name in OF_LEVELS}}
+    return {**result, **{name: of_levels[name] for name in OF_LEVELS}}
 
 
 class _Images:
@@ -155,6 +155,23 @@ def _of_integers(images: _Images, tolerances: Sequence[float]) -> dict[str, Summ
             pooled_positives=score.of(cracked) if cracked else None,
         )
         for score, summary in zip(scores, images.summaries([score.name for score in scores]).values(), strict=True)
+    }
+
+
+def _of_levels(
+    images: _Images, levels: Sequence[Histogram], scores: Mapping[str, Callable[[Histogram], float]]
+) -> dict[str, Summary]:
+    numbers = np.stack([each.numbers() for each in levels])
+    draws = [Histogram.of_numbers(each) for each in images.resampling.sums(numbers)]
+    whole, positive = Histogram.of_numbers(numbers.sum(axis=0)), images.positive
+    cracked = Histogram.of_numbers(numbers[positive].sum(axis=0)) if positive.any() else None
+    return {
+        name: Summary(
+            pooled=score(whole),
+            pooled_ci95=images.resampling.interval([score(each) for each in draws]),
+            pooled_positives=score(cracked) if cracked else None,
+        )
+        for name, score in scores.items()
     }
 
 

@@ -53,6 +53,16 @@ class Histogram:
     def __add__(self, other: Histogram) -> Histogram:
         return Histogram(self.crack + other.crack, self.background + other.background)
 
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Return the integers as a vector (512,), of which sums make sense."""
+        return np.concatenate([self.crack, self.background])
+
+    @staticmethod
+    def of_numbers(numbers: npt.NDArray[np.number]) -> Histogram:
+        """Return what `numbers` came from, or a sum of it."""
+        crack, background = np.asarray(numbers, np.int64).reshape(2, BINS)
+        return Histogram(crack, background)
+
     @staticmethod
     def pool(histograms: Iterable[Histogram]) -> Histogram:
         """Return the sum of histograms; all zero without any."""
