@@ -682,16 +682,33 @@ def test_near_duplicates_across_published_splits_are_left_out_of_train(tmp_path)
 def test_fingerprints_tell_copies_from_other_photos():
     image = picture(3, 300, 400)
     copies = [image, read_image(encode_jpeg(image, 50)), cv2.resize(image, (200, 150), interpolation=cv2.INTER_AREA)]
-    others = [picture(4, 300, 400), image[::-1], image[:, ::-1], np.zeros_like(image), np.full_like(image, 200)]
+    others = [picture(4, 300, 400), np.zeros_like(image), np.full_like(image, 200)]
     found = near_duplicates([fingerprint(one) for one in [*copies, *others]])
-    assert found == [(0, 1), (0, 2), (1, 2)]
-    assert near_duplicates([]) == []
+    assert found == {(0, 1): False, (0, 2): False, (1, 2): False}
+    assert near_duplicates([]) == {}
+
+
+@pytest.mark.parametrize("quarter", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_fingerprints_know_turned_and_mirrored_copies(quarter, mirrored):
+    image = picture(3, 300, 400)
+    turned = np.rot90(image[:, ::-1] if mirrored else image, quarter)
+    pictures = [picture(4, 300, 400), image, read_image(encode_jpeg(np.ascontiguousarray(turned), 50))]
+    assert near_duplicates([fingerprint(one) for one in pictures]) == {(1, 2): mirrored or quarter > 0}
 
 
 def test_near_duplicates_in_blocks(monkeypatch):
     monkeypatch.setattr(duplicates, "_BLOCK", 3)
     prints = [fingerprint(picture(seed)) for seed in (0, 1, 2, 3, 0, 5, 6, 1)]
-    assert near_duplicates(prints) == [(0, 4), (1, 7)]
+    assert near_duplicates(prints) == {(0, 4): False, (1, 7): False}
+
+
+def test_a_mirrored_copy_in_a_published_test_split_is_left_out_of_train(tmp_path):
+    for split, step in (("train", 1), ("test", -1)):
+        image = np.ascontiguousarray(picture(1, 96, 128)[:, ::step])
+        put(tmp_path / "raw" / split / "images" / f"{split}.jpg", encode_jpeg(image, 80))
+        put(tmp_path / "raw" / split / "masks" / f"{split}.png", encode_png(np.zeros((96, 128), np.uint8)))
+    assert prepare("folder", tmp_path / "raw", tmp_path / "out").counts == {"train": 0, "val": 0, "test": 1}
 
 
 def test_notes_are_sorted_and_shortened():

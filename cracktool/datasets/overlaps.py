@@ -6,7 +6,8 @@ Measured on nine public sets: of 216 crops of 40 to 70 % of a photo's sides, res
 JPEG of quality 75, 84 % are found, of those of 55 % and more 93 %; what is missed is almost without texture. Among
 2,959 images of eight sets no pair across two sets is claimed; 12 claimed pairs across the splits of Crack500 and
 DeepCrack, laid on each other, all showed the same stones, some in two photos of one place. About 50 ms an image.
-Mirrored crops are found like the others, by the marks of the mirror image.
+Mirrored crops are found like the others, by the marks of the mirror image: across two sets of 4,559 images none is
+claimed, and of 8 claimed pairs that were looked at all but one, of brick walls, show the same stones.
 """
 
 from __future__ import annotations

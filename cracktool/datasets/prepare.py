@@ -316,8 +316,8 @@ def _copies(items: Sequence[RawItem], stored: Sequence[Stored], notes: Notes) ->
     """Return the pairs of positions that show the same, and note them."""
     digests = [result.sha1 for result in stored]
     same = equal_pairs(digests)
-    similar = near_duplicates([result.look for result in stored if result.look])
-    similar = [(first, second) for first, second in similar if digests[first] != digests[second]]
+    alike = near_duplicates([result.look for result in stored if result.look])
+    similar = [(first, second) for first, second in alike if digests[first] != digests[second]]
     note_copies(items, same, similar, notes)
     return [*same, *similar]
 

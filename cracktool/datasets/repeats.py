@@ -51,7 +51,8 @@ def find_repeats(seen: Sequence[Seen], pool: Executor) -> list[Finding]:
     Raises:
         InputError: An image was read before and cannot be read again.
     """
-    how = dict.fromkeys(near_duplicates([each.look for each in seen]), "near-duplicate")
+    similar = near_duplicates([each.look for each in seen])
+    how = {pair: f"near-duplicate{', turned or mirrored' if turned else ''}" for pair, turned in similar.items()}
     how |= dict.fromkeys(equal_pairs([each.digest for each in seen]), "same file")
     how = {pair: text for pair, text in how.items() if text == "same file" or not _expected(seen, pair)}
     how |= _overlaps(seen, [pair for pair in candidates([each.marks for each in seen]) if pair not in how], pool)
