@@ -130,6 +130,23 @@ def test_only_photos_that_both_have_are_compared(data):
         compare(first, other)
 
 
+def test_scores_over_thresholds_are_compared_too(data):
+    def of_probabilities(*columns):
+        pairs = zip(data.entries, marked(*columns), strict=True)
+        return evaluate(data, pairs, origin=probs_origin("maps"))
+
+    hard = [3, 30, 6, 27, 9, 24, 12, 21, 15, 18, 20, 10]
+    first, second = of_probabilities(*hard), of_probabilities(*(max(columns - 1, 0) for columns in hard))
+    found = {each.score: each for each in compare(first, second)}
+    assert {"ods_0px", "ap_0px", "ece", "ece_near", "brier", "brier_near"} < found.keys()
+    dice, best = found["dice"], found["ods_0px"]  # of levels 0 and 255 the best Dice is the Dice
+    assert (best.first, best.second, best.p, best.verdict) == (dice.first, dice.second, dice.p, "first is higher")
+    assert best.ci95 == pytest.approx(dice.ci95)
+    assert found["brier"].verdict == "second is higher"
+    masks = report_of(data, *hard)
+    assert "ods_0px" not in {each.score for each in compare(first, masks)}
+
+
 def test_a_matrix_has_a_row_for_each_prediction(data, tmp_path):
     first, second = report_of(data, *[30] * 12), report_of(data, *[15] * 12)
     whole = matrix([[first, first], [second, None]], "iou", ["a|b", "c_d"], ["one test", "two test"])

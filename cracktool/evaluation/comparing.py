@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,12 @@ import numpy.typing as npt
 from cracktool.errors import InputError
 from cracktool.evaluation.results import Report
 from cracktool.evaluation.rows import Row
-from cracktool.evaluation.summaries import check_pooled
-from cracktool.metrics import Interval, Measured, Resampling, Score, scores_of
+from cracktool.evaluation.summaries import OF_ALL_PIXELS, OF_NEAR_PIXELS, check_pooled
+from cracktool.metrics import Histogram, Interval, Measured, Resampling, scores_of
 
 _SURE = 0.05
+_Numbers = npt.NDArray[Any]
+_Pooled = TypeVar("_Pooled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +79,12 @@ def compare(first: Report, second: Report) -> list[Difference]:
     if not both or first.tolerances != second.tolerances:
         raise InputError("no image that both have, with the same tolerances", path=first.data)
     resampling = Resampling([one.entry.group for one, _ in both])
-    sides = [np.stack([row.measured.numbers() for row in side]) for side in zip(*both, strict=True)]
-    draws = _measured(*(resampling.sums(side) for side in sides))
-    swaps = _measured(*resampling.swaps(*sides))
-    totals = [Measured.of_numbers(side.sum(axis=0)) for side in sides]
-    return [_difference(score, totals, draws, swaps, resampling, len(both)) for score in scores_of(first.tolerances)]
+    of_integers = {score.name: score.of for score in scores_of(first.tolerances)}
+    found = _differences(both, lambda row: row.measured.numbers(), Measured.of_numbers, of_integers, resampling)
+    if not (first.origin.binary or second.origin.binary):
+        found += _differences(both, lambda row: row.levels.numbers(), Histogram.of_numbers, OF_ALL_PIXELS, resampling)
+        found += _differences(both, lambda row: row.near.numbers(), Histogram.of_numbers, OF_NEAR_PIXELS, resampling)
+    return found
 
 
 def matrix(
@@ -113,21 +117,35 @@ def _pairs(first: Report, second: Report) -> list[tuple[Row, Row]]:
     return [(row, others[row.image]) for row in first.rows if row.image in others]
 
 
-def _measured(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> list[tuple[Measured, Measured]]:
-    return [(Measured.of_numbers(one), Measured.of_numbers(other)) for one, other in zip(first, second, strict=True)]
-
-
-def _difference(
-    score: Score,
-    totals: Sequence[Measured],
-    draws: Sequence[tuple[Measured, Measured]],
-    swaps: Sequence[tuple[Measured, Measured]],
+def _differences(
+    both: Sequence[tuple[Row, Row]],
+    numbers: Callable[[Row], _Numbers],
+    pooled: Callable[[_Numbers], _Pooled],
+    scores: Mapping[str, Callable[[_Pooled], float]],
     resampling: Resampling,
-    images: int,
-) -> Difference:
-    interval = resampling.interval([score.of(second) - score.of(first) for first, second in draws])
-    first, second = (score.of(total) for total in totals)
-    by_chance = np.abs([score.of(other) - score.of(one) for one, other in swaps])
-    as_much = np.count_nonzero(by_chance >= abs(second - first) * (1 - 1e-9))  # sums differ by their last bits
-    p = (as_much + 1) / (len(swaps) + 1)  # no number of draws could show that it is 0
-    return Difference(score=score.name, first=first, second=second, ci95=interval, p=p, images=images)
+) -> list[Difference]:
+    """Return the differences of scores of what adds up over images: of `numbers`, whose sums `pooled` reads."""
+    sides = [np.stack([numbers(row) for row in side]) for side in zip(*both, strict=True)]
+    draws = [[pooled(each) for each in resampling.sums(side)] for side in sides]
+    swaps = [[pooled(each) for each in side] for side in resampling.swaps(*sides)]
+    totals = [pooled(side.sum(axis=0)) for side in sides]
+    found = []
+    for name, score in scores.items():
+        first, second = (score(total) for total in totals)
+        drawn, by_chance = (
+            np.array([score(other) - score(one) for one, other in zip(*pairs, strict=True)]) for pairs in (draws, swaps)
+        )
+        as_much = np.count_nonzero(
+            np.abs(by_chance) >= abs(second - first) * (1 - 1e-9)
+        )  # sums differ by their last bits
+        found.append(
+            Difference(
+                score=name,
+                first=first,
+                second=second,
+                ci95=resampling.interval(drawn),
+                p=(as_much + 1) / (len(by_chance) + 1),  # no number of draws could show that it is 0
+                images=len(both),
+            )
+        )
+    return found

@@ -45,16 +45,18 @@ OF_LEVELS = {
 
 
 _OF_IMAGES_ALONE = ("ois_0px", "aiu")
-_OF_ALL_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
+OF_ALL_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
     "ods_0px": best_dice,
     "ap_0px": average_precision,
     "ece": expected_calibration_error,
     "brier": brier_score,
 }
-_OF_NEAR_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
+"""Pooled scores of the levels of all pixels."""
+OF_NEAR_PIXELS: Mapping[str, Callable[[Histogram], float]] = {
     "ece_near": expected_calibration_error,
     "brier_near": brier_score,
 }
+"""Pooled scores of the levels of the pixels within 10 px of a crack."""
 
 
 def check_pooled(name: str) -> None:
@@ -112,8 +114,8 @@ def summarise(
         return result
     of_levels = {
         **images.summaries(_OF_IMAGES_ALONE),
-        **_of_levels(images, [row.levels for row in rows], _OF_ALL_PIXELS),
-        **_of_levels(images, [row.near for row in rows], _OF_NEAR_PIXELS),
+        **_of_levels(images, [row.levels for row in rows], OF_ALL_PIXELS),
+        **_of_levels(images, [row.near for row in rows], OF_NEAR_PIXELS),
     }
     return {**result, **{name: of_levels[name] for name in OF_LEVELS}}
 
