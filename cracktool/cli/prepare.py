@@ -57,6 +57,9 @@ def prepare(
     pattern: Annotated[
         str | None, typer.Option(help="Synthetic cracks: none, single, several or network. [a mixture]")
     ] = None,
+    scene: Annotated[
+        bool, typer.Option("--scene", help="Put sky, trees, openings and beams beside synthetic surfaces.")
+    ] = False,
     tile: Annotated[int | None, typer.Option(help="Cut larger images into square tiles of this side in px.")] = None,
     min_crack_px: Annotated[int, typer.Option(help="Leave out images or tiles with fewer crack pixels.")] = 0,
     keep_empty: Annotated[float, typer.Option(help="Share of those, 0 to 1, that is kept nonetheless.")] = 0.0,
@@ -116,6 +119,7 @@ def prepare(
         background=background,
         material=material,
         pattern=pattern,
+        scene=scene,
         tile=tile,
         min_crack_px=min_crack_px,
         keep_empty=keep_empty,

@@ -40,6 +40,7 @@ Progress = Callable[[int, int], None]
 
 _OPTIONS = (
     "masks", "mask_threshold", "invert", "label", "line_width", "count", "size", "background", "material", "pattern",
+    "scene",
 )  # fmt: skip
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 

@@ -44,6 +44,7 @@ class PrepareOptions:
         background: Folder of crack-free photos to draw cracks on, for such a layout; None makes the surfaces as well.
         material: What all surfaces are to be, for such a layout; None for a mixture.
         pattern: What cracks all images are to have, for such a layout; None for a mixture.
+        scene: Put sky, trees, openings, beams and railings beside the surfaces, for such a layout.
         tile: Side of the square tiles in px, 16 or more, that larger images are cut into; None keeps them whole.
         min_crack_px: Leave out images (with `tile`, tiles) whose mask has fewer crack pixels.
         keep_empty: Share of those, 0 to 1, that is kept nonetheless: ground without cracks to learn from.
@@ -70,6 +71,7 @@ class PrepareOptions:
     background: Path | None = None
     material: str | None = None
     pattern: str | None = None
+    scene: bool = False
     tile: int | None = None
     min_crack_px: int = 0
     keep_empty: float = 0.0

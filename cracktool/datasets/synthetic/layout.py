@@ -33,7 +33,7 @@ def read_synthetic(source: Path, options: PrepareOptions) -> RawDataset:
     Args:
         source: Not looked at.
         options: Number (200 if not given), size (512 x 512 px if not given), seed, backgrounds, material and pattern of
-            the pictures.
+            the pictures, and whether things stand around the surface.
 
     Raises:
         InputError: The folder of backgrounds is missing or has no picture.
@@ -64,6 +64,7 @@ def _wishes(options: PrepareOptions) -> Wishes:
     return Wishes(
         material=_one_of(MATERIAL_CHANCES, options.material, "material"),
         pattern=_one_of(PATTERN_CHANCES, options.pattern, "pattern"),
+        scene=options.scene,
     )
 
 
@@ -86,7 +87,8 @@ def _backgrounds(folder: Path | None) -> Sequence[tuple[Path | None, str]]:
 def _item(index: int, seed: int, shape_hw: tuple[int, int], wishes: Wishes, photo: Path | None, on: str) -> RawItem:
     name = f"synthetic_{index:05d}"
     wished = (f"{what} {wish}" for what in ("material", "pattern") if (wish := getattr(wishes, what)))
-    parts = (on, f"seed {seed}", f"picture {index}", f"{shape_hw[1]} x {shape_hw[0]} px", *wished)
+    scene = "scene" if wishes.scene else ""
+    parts = (on, f"seed {seed}", f"picture {index}", f"{shape_hw[1]} x {shape_hw[0]} px", *wished, scene)
     # One source each: pictures of one source would be made one after the other by one thread.
     source = ", ".join(filter(None, parts))
     read = partial(_read, name, index, seed, shape_hw, wishes, photo)
@@ -108,6 +110,6 @@ SYNTHETIC = Layout(
     tree="nothing",
     licence="that of this package",
     fractions=(0.1, 0.1),
-    options=frozenset({"count", "size", "background", "material", "pattern"}),
+    options=frozenset({"count", "size", "background", "material", "pattern", "scene"}),
     needs_source=False,
 )

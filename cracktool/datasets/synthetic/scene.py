@@ -20,6 +20,7 @@ from cracktool.datasets.synthetic.noise import Rng, blur
 from cracktool.datasets.synthetic.raster import Crack, trace
 from cracktool.datasets.synthetic.strokes import draw_style
 from cracktool.datasets.synthetic.surfaces import Bond, Material, make_surface
+from cracktool.datasets.synthetic.surroundings import add_surroundings
 from cracktool.datasets.synthetic.walks import grow_walks
 from cracktool.errors import UsageError
 from cracktool.images import Image, Mask
@@ -44,11 +45,13 @@ class Wishes:
         material: asphalt, concrete, plaster, brick or paving.
         pattern: none, single, several (2 to 4 cracks) or network.
         width: Range of the typical crack width in px.
+        scene: Whether things stand around the surface; only where they cover no crack.
     """
 
     material: Material | None = None
     pattern: Pattern | None = None
     width: tuple[float, float] | None = None
+    scene: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +117,8 @@ def make_sample(
         relief = relief - np.float32(rng.uniform(0.2, 1.8)) * blur(traced.coverage, float(rng.uniform(0.6, 1.3)))
     colour *= shade(rng, relief)[..., None]
     add_objects(rng, colour, traced.mask, amount)
+    if wishes.scene:
+        add_surroundings(rng, colour, traced.mask)
     if own or rng.random() < 0.3:
         colour *= light_field(rng, shape_hw)
     image = photograph(rng, colour)
