@@ -22,6 +22,7 @@ from cracktool.datasets.synthetic.layout import read_synthetic
 from cracktool.datasets.synthetic.look import paint_cracks
 from cracktool.datasets.synthetic.noise import spectral
 from cracktool.datasets.synthetic.strokes import Style, draw_style, widen
+from cracktool.datasets.synthetic.surroundings import add_surroundings
 from cracktool.datasets.synthetic.walks import add_crack
 from cracktool.errors import InputError, UsageError
 from cracktool.images import encode_png, read_image, read_mask
@@ -480,6 +481,32 @@ def test_prepare_makes_the_material_and_the_pattern_that_are_wished(tmp_path):
     assert [entry.crack_fraction for entry in read_manifest(prepared.manifest).entries] == [0] * 6
     expected = make_sample(2, 0, (64, 64), Wishes(material="paving", pattern="none"))
     np.testing.assert_array_equal(read_image(tmp_path / "out/images/synthetic_00002.png"), expected.image)
+
+
+def test_what_stands_around_a_surface_covers_no_crack():
+    line = np.zeros((96, 128), bool)
+    line[20:60, 70] = True
+    changed = []
+    for seed in range(40):
+        for mask in (line, np.zeros_like(line)):
+            colour = np.full((*line.shape, 3), 0.5, np.float32)
+            add_surroundings(np.random.default_rng(seed), colour, mask)
+            assert np.isfinite(colour).all()
+            assert (colour[mask] == 0.5).all()
+        changed.append((colour != 0.5).any(axis=-1).mean())  # of the one without a crack
+    assert min(changed) > 0
+    assert 0.1 < np.mean(changed) < 0.9
+
+
+def test_a_scene_is_drawn_where_it_is_wished_and_changes_no_truth(tmp_path):
+    for number in range(4):
+        plain, scene = (make_sample(number, 3, SMALL, Wishes(pattern="single", scene=wish)) for wish in (False, True))
+        np.testing.assert_array_equal(plain.mask, scene.mask)
+    options = PrepareOptions(count=3, size=(64, 64), pattern="none", scene=True)
+    prepare("synthetic", None, tmp_path / "out", options=options)
+    expected = make_sample(2, 0, (64, 64), Wishes(pattern="none", scene=True)).image
+    np.testing.assert_array_equal(read_image(tmp_path / "out/images/synthetic_00002.png"), expected)
+    assert (expected != make_sample(2, 0, (64, 64), Wishes(pattern="none")).image).any()
 
 
 @pytest.mark.parametrize(

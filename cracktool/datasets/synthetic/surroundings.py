@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from cracktool.datasets.synthetic.noise import Field, Rng, blur, coordinates, log_uniform, noise, soft_step, spectral
