@@ -79,16 +79,29 @@ def _bars(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
     return np.maximum(bars * strip, rails), tone
 
 
-def _corner(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
-    """Another plane that meets the surface in a dark, straight line: a ceiling, a pier, a kerb."""
-    away = _beyond(rng, shape_hw, rng.uniform(0.1, 0.5))
-    dark = np.float32(rng.uniform(0.3, 0.95)) * np.exp(-np.abs(away) / np.float32(log_uniform(rng, 0.8, 12)))
-    tone = np.float32(rng.uniform(0.2, 0.9)) * (1 + 0.08 * noise(rng, shape_hw, 60, 1, 0.7)) * (1 - dark)
-    tint = np.asarray(1 + rng.normal(0, 0.05, 3), np.float32)
-    return soft_step(away, -1, 0.7), tone[..., None] * tint
+def _eaves(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
+    """Another plane that meets the surface in a dark band, straight but for its depth: eaves, a ceiling, a kerb."""
+    away = _beyond(rng, shape_hw, rng.uniform(0.05, 0.5))
+    band = log_uniform(rng, 1.0, 40)
+    ragged = np.float32(rng.uniform(0, 0.4) * band) * noise(rng, shape_hw, rng.uniform(15, 100), 3, 0.6)
+    deep = soft_step(np.float32(band) - away + ragged, -log_uniform(rng, 0.7, 8), 0.7) * np.float32(rng.uniform(0.5, 1))
+    tone = np.float32(rng.uniform(0.15, 0.9)) * (1 + 0.08 * noise(rng, shape_hw, 60, 1, 0.7))
+    plane = tone[..., None] * np.asarray(1 + rng.normal(0, 0.05, 3), np.float32)
+    beyond = plane if rng.random() < 0.6 else _FILLS[int(rng.integers(len(_FILLS)))](rng, shape_hw)
+    return soft_step(away, -1, 0.7), beyond + deep[..., None] * (_dark(rng, shape_hw) - beyond)
 
 
-_PARTS: dict[Part, float] = {_backdrop: 0.34, _opening: 0.16, _beam: 0.2, _bars: 0.14, _corner: 0.16}
+def _clump(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
+    """A bush, a vehicle, people in the shade: dark, ragged and as wide as it is high."""
+    size, squeeze = rng.uniform(15, 70), rng.uniform(0.5, 2)
+    y, x = _turned(rng, shape_hw, np.pi)
+    away = np.float32(size) - np.sqrt((y * np.float32(squeeze)) ** 2 + x**2)
+    away += np.float32(size * rng.uniform(0.2, 0.7)) * noise(rng, shape_hw, size * rng.uniform(0.3, 1.5), 3, 0.6)
+    return soft_step(away, -0.7, 0.7), (_dark if rng.random() < 0.7 else _leaves)(rng, shape_hw)
+
+
+# By how often the weights that ship took such things for cracks: the first three often, the others hardly ever.
+_PARTS: dict[Part, float] = {_backdrop: 0.35, _clump: 0.25, _eaves: 0.22, _opening: 0.06, _beam: 0.06, _bars: 0.06}
 """What may stand there -> how often."""
 
 
