@@ -1,4 +1,4 @@
-"""What stands around a surface in a photo from afar: sky, trees, dark openings, beams, railings.
+"""What stands around a surface in a photo from afar: sky, trees, eaves, dark openings, beams, railings.
 
 Their dark shapes and straight edges are there because they are not cracks. Nothing here ever covers a crack pixel.
 """
@@ -37,8 +37,8 @@ def _backdrop(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
     if ragged:
         size = rng.uniform(12, 80)
         away = away + np.float32(size * rng.uniform(0.2, 0.8)) * noise(rng, shape_hw, size, 3, 0.6)
-    alpha = soft_step(away, -0.7, 0.7)
-    return alpha, (_FILLS[int(rng.integers(1, 3))] if ragged else _FILLS[int(rng.integers(len(_FILLS)))])(rng, shape_hw)
+    fills = _FILLS[1:] if ragged else _FILLS  # no sky is ragged
+    return soft_step(away, -0.7, 0.7), fills[int(rng.integers(len(fills)))](rng, shape_hw)
 
 
 def _opening(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
@@ -59,8 +59,8 @@ def _beam(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
     shadow = np.float32(log_uniform(rng, 1.5, 25))
     body = soft_step(half - np.abs(across), -0.7, 0.7)
     below = soft_step(across, float(half) - 1, float(half)) * soft_step(half + shadow - across, 0, 0.8 * float(shadow))
-    round_ = np.float32(rng.uniform(0, 0.7)) * np.clip(across / half, -1, 1) ** 2
-    tone = np.float32(rng.uniform(0.15, 0.9)) * (1 - round_) * (1 + 0.05 * noise(rng, shape_hw, 30, 1, 0.7))
+    turned_away = np.float32(rng.uniform(0, 0.7)) * np.clip(across / half, -1, 1) ** 2
+    tone = np.float32(rng.uniform(0.15, 0.9)) * (1 - turned_away) * (1 + 0.05 * noise(rng, shape_hw, 30, 1, 0.7))
     tint = np.asarray(1 + rng.normal(0, 0.06, 3), np.float32)
     alpha = np.maximum(body, np.float32(rng.uniform(0.4, 1)) * below)
     return alpha, (body * tone + (1 - body) * np.float32(rng.uniform(0.01, 0.1)))[..., None] * tint
