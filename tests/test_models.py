@@ -160,7 +160,8 @@ def test_views_of_auxiliary_outputs():
     [
         ("unet_resnet18", [], "views is .*, expected whole numbers from 1"),
         ("unet_resnet18", [1, 1.5], "views is .1, 1.5., expected whole numbers from 1"),
-        ("unet_resnet18", 2, "views is 2, expected whole numbers from 1, as in .1, 2."),
+        ("unet_resnet18", 2, "views is 2, expected whole numbers from 1, each once, as in .1, 2."),
+        ("unet_resnet18", [1, 1], "views is .1, 1., expected whole numbers from 1, each once"),
         ("csbsr_pspnet", [1, 2], "csbsr_pspnet enlarges by itself .leave views out"),
     ],
 )

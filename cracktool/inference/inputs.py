@@ -236,4 +236,5 @@ def _without_clashes(tasks: Iterable[Task | Unusable]) -> Iterator[Task | Unusab
 
 def _clash(photo: Path, other: Path, result: Path) -> UsageError:
     reason = f"{photo} and {other} would both write {result.name}"
-    return UsageError(reason, remedy="rename one of them, or run them into separate folders")
+    apart = "give the folder above both" if photo.parent != other.parent else "run them into separate folders"
+    return UsageError(reason, remedy=f"rename one of them, or {apart}")

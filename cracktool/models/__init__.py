@@ -129,9 +129,9 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[int] = (
         32
     """
     try:
-        listed = isinstance(views, Sequence) and len(views) > 0
+        listed = isinstance(views, Sequence) and len(set(views)) == len(views) > 0
         if not listed or not all(isinstance(times, int) and times > 0 for times in views):
-            raise UsageError(f"views is {views!r}, expected whole numbers from 1, as in [1, 2]")
+            raise UsageError(f"views is {views!r}, expected whole numbers from 1, each once, as in [1, 2]")
         if name in SYSTEMS:
             model = SYSTEMS[name].build(pretrained=pretrained, **arguments)
         else:
