@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,9 +25,13 @@ import torch
 from commands import crack
 
 from cracktool.config import read_recipe
+from cracktool.evaluation import evaluate, model_origin, predictions_from_model
 from cracktool.export import ExportOptions, export_model
 from cracktool.files import replace_file
 from cracktool.images import encode_jpeg, read_image
+from cracktool.inference import load_predictor
+from cracktool.manifest import read_manifest
+from cracktool.metrics import Histogram
 from cracktool.registry import SHIPPED, shipped_weights, weights_path
 from cracktool.weights import load_weights, read_weights, save_weights
 
@@ -56,9 +61,60 @@ ROUNDS = {  # of the second recipe, after its own length: passes, samples of eac
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
-DRAWN = {  # what the last stage of the fast set learns beside the others: prepare's options, share of the samples in %
-    "paving": (("--material", "paving", "--pattern", "none", "--seed", "1"), 5),
-    "networks": (("--pattern", "network", "--seed", "2"), 8),
+DRAWN = {  # more drawings, for the last stages: prepare's options
+    "paving": ("--material", "paving", "--pattern", "none", "--seed", "1"),
+    "networks": ("--pattern", "network", "--seed", "2"),
+    "scenes": ("--scene", "--pattern", "none", "--seed", "3"),
+    "cracked_scenes": ("--scene", "--seed", "4"),
+}
+JOINTS, SCENES = (
+    "drawn by crack prepare synthetic, 640: paving without crack, networks of cracks",
+    "drawn by crack prepare synthetic, 640: scenes, half of them without crack",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A last stage: learns more drawings, and ships in a mean with what it began with.
+
+    Args:
+        name: Of its run.
+        shares: Of the samples in %, where they are not the recipe's.
+        options: More options of `crack train`.
+        kept: What it weighs in the mean.
+        data: Its drawings, for the card.
+    """
+
+    name: str
+    shares: Mapping[str, int]
+    options: tuple[str, ...]
+    kept: float
+    data: str
+
+
+_SCENE_SHARES = {
+    "crack500": 32,
+    "patches": 3,
+    "synthetic": 8,
+    "paving": 4,
+    "networks": 6,
+    "scenes": 5,
+    "cracked_scenes": 5,
+}
+LAST = {
+    "fast": (
+        Stage(
+            "joints",
+            {"crack500": 33, "synthetic": 13, "paving": 5, "networks": 8},
+            ("--set", "epoch_samples=2300", "--seed", "14"),
+            2 / 3,
+            JOINTS,
+        ),
+        Stage("scenes", _SCENE_SHARES, ("--set", "epoch_samples=1900", "--lr", "3e-4", "--seed", "17"), 1 / 2, SCENES),
+    ),
+    "accurate": (
+        Stage("scenes", _SCENE_SHARES, ("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18"), 1 / 2, SCENES),
+    ),
 }
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
@@ -76,7 +132,7 @@ def main() -> None:
     for name, (layout, *more) in LAYOUTS.items():
         crack("prepare", layout, raw / name, "-o", f"data/{name}", *more)
     crack("prepare", "synthetic", "-n", "1400", "--size", "448x448", "-o", "data/synthetic")
-    for name, (drawn, _) in DRAWN.items():
+    for name, drawn in DRAWN.items():
         crack("prepare", "synthetic", "-n", "400", "--size", "448x448", *drawn, "-o", f"data/{name}")
     for name in options.names:
         ship(name, learn(name))
@@ -96,21 +152,22 @@ def learn(name: str) -> Path:
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
     mean = average(runs[-2], runs[-1], 1 / 2, Path(f"runs/{name}.safetensors"), DATA)
-    return with_joints(mean) if name == "fast" else mean
+    for last in LAST[name]:
+        mean = go_on(name, mean, last)
+    return calibrated(mean)
 
 
-def with_joints(weights: Path) -> Path:
-    """Teach joints of paving, which are no cracks, and drawn networks, lest these be lost; return the mean of both."""
-    recipe = read_recipe("fast_polish")
+def go_on(name: str, weights: Path, stage: Stage) -> Path:
+    """Train a last stage from weights, and return the mean of both."""
+    recipe = read_recipe(f"{name}_polish")
     shares = dict(zip(recipe["data"], recipe["data_weights"], strict=True))
-    shares |= {"data/crack500": 33, "data/synthetic": 13}
-    shares |= {f"data/{name}": share for name, (_, share) in DRAWN.items()}
+    shares |= {f"data/{each}": share for each, share in stage.shares.items()}
     data = ("--set", f"data={json.dumps(list(shares))}", "--set", f"data_weights={json.dumps(list(shares.values()))}")
-    length = ("--epochs", 5, "--set", "epoch_samples=2300", "--seed", 14)
-    run = Path("runs/fast_joints")
-    crack("train", "--recipe", "fast_polish", "--init", weights, *data, *length, "-o", run, "--resume")
-    drawn = "drawn by crack prepare synthetic, 640: paving without crack, networks of cracks"
-    return average(weights, run, 2 / 3, Path("runs/fast_joints.safetensors"), (*DATA, drawn))
+    run = Path(f"runs/{name}_{stage.name}")
+    length = ("--epochs", 5, *stage.options)
+    crack("train", "--recipe", f"{name}_polish", "--init", weights, *data, *length, "-o", run, "--resume")
+    learnt = read_weights(weights)[1].data
+    return average(weights, run, stage.kept, run.with_suffix(".safetensors"), (*learnt, stage.data))
 
 
 def average(before: Path, after: Path, share: float, path: Path, data: tuple[str, ...]) -> Path:
@@ -120,6 +177,30 @@ def average(before: Path, after: Path, share: float, path: Path, data: tuple[str
         name: torch.lerp(first[name].double(), each.double(), share).to(each.dtype) for name, each in second.items()
     }
     save_weights(path, tensors, replace(card, data=data, licence=LICENCE, scores=()))
+    return path
+
+
+def calibrated(weights: Path) -> Path:
+    """Multiply the logits so that probabilities mean what they say (temperature scaling: Guo et al. 2017).
+
+    The factor is that of the least cross-entropy near the cracks of the validation splits, as a power of 2: so no logit
+    is rounded, and the masks stay what they were bit for bit.
+    """
+    predictor, near = load_predictor(weights), Histogram.pool(())
+    for name in VALIDATED:
+        part = read_manifest(f"data/{name}").split("val")
+        origin = model_origin(predictor, weights.name)
+        near += evaluate(part, predictions_from_model(part, predictor), origin=origin).near
+    odds = np.log((np.arange(256) + 0.5) / (255.5 - np.arange(256)))
+
+    def cross_entropy(factor: float) -> float:
+        return float(near.crack @ np.logaddexp(0, -factor * odds) + near.background @ np.logaddexp(0, factor * odds))
+
+    factor = min((2.0**power for power in range(-3, 4)), key=cross_entropy)
+    tensors, card = read_weights(weights)
+    last = {name: each * factor if name.startswith("segmentation_head.") else each for name, each in tensors.items()}
+    path = weights.with_name(f"{weights.stem}_calibrated.safetensors")
+    save_weights(path, last, card)
     return path
 
 
