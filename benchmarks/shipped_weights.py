@@ -61,16 +61,12 @@ ROUNDS = {  # of the second recipe, after its own length: passes, samples of eac
     "fast": ((5, 2000, 5), (5, 2800, 7), (5, 3200, 9)),
     "accurate": ((5, 1600, 6), (5, 2200, 8), (5, 2500, 10)),
 }
-DRAWN = {  # more drawings, for the last stages: prepare's options
+DRAWN = {  # what only the last stages learn: prepare's options
     "paving": ("--material", "paving", "--pattern", "none", "--seed", "1"),
     "networks": ("--pattern", "network", "--seed", "2"),
     "scenes": ("--scene", "--pattern", "none", "--seed", "3"),
     "cracked_scenes": ("--scene", "--seed", "4"),
 }
-JOINTS, SCENES = (
-    "drawn by crack prepare synthetic, 640: paving without crack, networks of cracks",
-    "drawn by crack prepare synthetic, 640: scenes, half of them without crack",
-)
 
 
 @dataclass(frozen=True)
@@ -92,28 +88,23 @@ class Stage:
     data: str
 
 
-_SCENE_SHARES = {
-    "crack500": 32,
-    "patches": 3,
-    "synthetic": 8,
-    "paving": 4,
-    "networks": 6,
-    "scenes": 5,
-    "cracked_scenes": 5,
-}
 LAST = {
-    "fast": (
-        Stage(
-            "joints",
-            {"crack500": 33, "synthetic": 13, "paving": 5, "networks": 8},
-            ("--set", "epoch_samples=2300", "--seed", "14"),
-            2 / 3,
-            JOINTS,
-        ),
-        Stage("scenes", _SCENE_SHARES, ("--set", "epoch_samples=1900", "--lr", "3e-4", "--seed", "17"), 1 / 2, SCENES),
+    "fast": Stage(
+        name="joints",
+        shares={"crack500": 33, "synthetic": 13, "paving": 5, "networks": 8},
+        options=("--set", "epoch_samples=2300", "--seed", "14"),
+        kept=2 / 3,
+        data="drawn by crack prepare synthetic, 640: paving without crack, networks of cracks",
     ),
-    "accurate": (
-        Stage("scenes", _SCENE_SHARES, ("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18"), 1 / 2, SCENES),
+    "accurate": Stage(
+        name="scenes",
+        shares={
+            **{"crack500": 32, "patches": 3, "synthetic": 8},
+            **{"paving": 4, "networks": 6, "scenes": 5, "cracked_scenes": 5},
+        },
+        options=("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18", "--set", "select=last"),
+        kept=1 / 2,
+        data="drawn by crack prepare synthetic, 1280: paving without crack, networks of cracks, scenes",
     ),
 }
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
@@ -152,9 +143,7 @@ def learn(name: str) -> Path:
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
     mean = average(runs[-2], runs[-1], 1 / 2, Path(f"runs/{name}.safetensors"), DATA)
-    for last in LAST[name]:
-        mean = go_on(name, mean, last)
-    return calibrated(mean)
+    return calibrated(go_on(name, mean, LAST[name]))
 
 
 def go_on(name: str, weights: Path, stage: Stage) -> Path:
