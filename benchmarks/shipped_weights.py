@@ -99,8 +99,13 @@ LAST = {
     "accurate": Stage(
         name="scenes",
         shares={
-            **{"crack500": 32, "patches": 3, "synthetic": 8},
-            **{"paving": 4, "networks": 6, "scenes": 5, "cracked_scenes": 5},
+            "crack500": 32,
+            "patches": 3,
+            "synthetic": 8,
+            "paving": 4,
+            "networks": 6,
+            "scenes": 5,
+            "cracked_scenes": 5,
         },
         options=("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18", "--set", "select=last"),
         kept=1 / 2,
