@@ -135,9 +135,8 @@ def _differences(
         drawn, by_chance = (
             np.array([score(other) - score(one) for one, other in zip(*pairs, strict=True)]) for pairs in (draws, swaps)
         )
-        as_much = np.count_nonzero(
-            np.abs(by_chance) >= abs(second - first) * (1 - 1e-9)
-        )  # sums differ by their last bits
+        least = abs(second - first) * (1 - 1e-9)  # sums differ by their last bits
+        as_much = np.count_nonzero(np.abs(by_chance) >= least)
         found.append(
             Difference(
                 score=name,

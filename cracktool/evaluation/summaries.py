@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from cracktool.metrics import (
     expected_calibration_error,
     scores_of,
 )
+
+_Sum = TypeVar("_Sum")
 
 OF_IMAGES = {
     "hd95": "Hausdorff distance of both borders, 95th percentile, px: lower is better",
@@ -144,34 +147,36 @@ class _Images:
 
 
 def _of_integers(images: _Images, tolerances: Sequence[float]) -> dict[str, Summary]:
-    scores = scores_of(tolerances)
-    numbers = np.stack([row.measured.numbers() for row in images.rows])
-    draws = [Measured.of_numbers(each) for each in images.resampling.sums(numbers)]
-    whole, positive = Measured.of_numbers(numbers.sum(axis=0)), images.positive
-    cracked = Measured.of_numbers(numbers[positive].sum(axis=0)) if positive.any() else None
+    scores = {score.name: score.of for score in scores_of(tolerances)}
+    pooled = _pooled(images, [row.measured.numbers() for row in images.rows], Measured.of_numbers, scores)
     return {
-        score.name: replace(
-            summary,
-            pooled=score.of(whole),
-            pooled_ci95=images.resampling.interval([score.of(each) for each in draws]),
-            pooled_positives=score.of(cracked) if cracked else None,
-        )
-        for score, summary in zip(scores, images.summaries([score.name for score in scores]).values(), strict=True)
+        name: replace(pooled[name], empty_is_one=each.empty_is_one, positives_only=each.positives_only)
+        for name, each in images.summaries(list(scores)).items()
     }
 
 
 def _of_levels(
     images: _Images, levels: Sequence[Histogram], scores: Mapping[str, Callable[[Histogram], float]]
 ) -> dict[str, Summary]:
-    numbers = np.stack([each.numbers() for each in levels])
-    draws = [Histogram.of_numbers(each) for each in images.resampling.sums(numbers)]
-    whole, positive = Histogram.of_numbers(numbers.sum(axis=0)), images.positive
-    cracked = Histogram.of_numbers(numbers[positive].sum(axis=0)) if positive.any() else None
+    return _pooled(images, [each.numbers() for each in levels], Histogram.of_numbers, scores)
+
+
+def _pooled(
+    images: _Images,
+    numbers: Sequence[npt.NDArray[np.int64]],
+    read: Callable[[npt.NDArray[Any]], _Sum],
+    scores: Mapping[str, Callable[[_Sum], float]],
+) -> dict[str, Summary]:
+    """Return pooled scores of what adds up over images: of the `numbers` of each, whose sums `read` reads."""
+    values, positive = np.stack(numbers), images.positive
+    draws = [read(each) for each in images.resampling.sums(values)]
+    whole = read(values.sum(axis=0))
+    cracked = read(values[positive].sum(axis=0)) if positive.any() else None
     return {
         name: Summary(
             pooled=score(whole),
             pooled_ci95=images.resampling.interval([score(each) for each in draws]),
-            pooled_positives=score(cracked) if cracked else None,
+            pooled_positives=score(cracked) if cracked is not None else None,
         )
         for name, score in scores.items()
     }
