@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cracktool.errors import UsageError, did_you_mean
+from cracktool.errors import UsageError, check_name, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -78,8 +78,8 @@ def choose_device(name: str = "auto", dtype: str = "auto") -> Choice:
         >>> choose_device("cpu", "float32").reason
         'CPU (as asked) in float32 (as asked)'
     """
-    if dtype != "auto" and dtype not in DTYPES:
-        raise UsageError(f"no dtype {dtype!r}", remedy=did_you_mean(dtype, DTYPES) or f"use auto, {', '.join(DTYPES)}")
+    if dtype != "auto":
+        check_name("dtype", dtype, DTYPES, also="auto")
     import torch
 
     device, why_device = _best_device() if name == "auto" else (_named_device(name), "as asked")

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 
 from cracktool.corruption import CORRUPTIONS, SEVERITIES, corrupt
 from cracktool.datasets.storing import degraded
-from cracktool.errors import InputError, UsageError
+from cracktool.errors import InputError, UsageError, choose_names
 from cracktool.evaluation import (
     Cell,
     compare,
@@ -330,6 +330,8 @@ def test_each_severity_spoils_more_than_the_one_before(kind):
 
 
 def test_corruptions_that_are_not_known():
+    chosen = choose_names("corruption", ["fog", "all", "fog"], CORRUPTIONS)
+    assert chosen == ("fog", *(kind for kind in CORRUPTIONS if kind != "fog"))
     with pytest.raises(UsageError, match="did you mean shadow"):
         corrupt(np.zeros((4, 4, 3), np.uint8), "shadows", 1, np.random.default_rng(0))
     with pytest.raises(UsageError, match="0 to 5"):

@@ -180,8 +180,8 @@ def test_combine_hands_on_the_boundary_share(alpha):
         ("bce*0.5", "cannot be read"),
         ("-1*bce", "cannot be read"),
         ("x*bce", "cannot be read"),
-        ("bce+dicce", "no loss 'dicce'.*did you mean .*dice"),
-        ("hinge", "no loss 'hinge'.*use bce, .*dice, .*lovasz"),
+        ("bce+dicce", "no loss 'dicce' in 'bce.dicce'.*did you mean .*dice"),
+        ("hinge", "no loss 'hinge'.*use a sum of bce, .*dice, .*lovasz"),
     ],
 )
 def test_combine_refuses(formula, message):

@@ -34,7 +34,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cracktool.errors import UsageError, check_name
+from cracktool.errors import UsageError, did_you_mean
 from cracktool.losses.boundary import (
     boundary,
     boundary_combo,
@@ -166,6 +166,8 @@ def _parse_term(text: str, formula: str, alpha: float) -> tuple[float, Loss]:
     if match is None:
         raise UsageError(f"the loss {formula!r} cannot be read", remedy="write names joined by +, such as 0.5*bce+dice")
     name = match["name"]
-    check_name("loss", name, LOSSES)
+    if name not in LOSSES:
+        remedy = did_you_mean(name, LOSSES) or f"use a sum of {', '.join(LOSSES)}"
+        raise UsageError(f"no loss {name!r} in {formula!r}", remedy=remedy)
     loss = partial(COMBOS[name], alpha=alpha) if name in COMBOS else LOSSES[name]
     return float(match["weight"] or 1), loss

@@ -94,8 +94,8 @@ def _eaves(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
 def _clump(rng: Rng, shape_hw: tuple[int, int]) -> tuple[Field, Field]:
     """A bush, a vehicle, people in the shade: dark, ragged and as wide as it is high."""
     size, squeeze = rng.uniform(15, 70), rng.uniform(0.5, 2)
-    y, x = _turned(rng, shape_hw, np.pi)
-    away = np.float32(size) - np.sqrt((y * np.float32(squeeze)) ** 2 + x**2)
+    across, along = _turned(rng, shape_hw, np.pi)
+    away = np.float32(size) - np.sqrt((across * np.float32(squeeze)) ** 2 + along**2)
     away += np.float32(size * rng.uniform(0.2, 0.7)) * noise(rng, shape_hw, size * rng.uniform(0.3, 1.5), 3, 0.6)
     return soft_step(away, -0.7, 0.7), (_dark if rng.random() < 0.7 else _leaves)(rng, shape_hw)
 
