@@ -99,7 +99,7 @@ def load_weights(spec: str | Path | None = None, *, model: str | None = None) ->
     return Checkpoint(network.eval(), card, file_digest(path))
 
 
-def with_views(checkpoint: Checkpoint, views: Sequence[int]) -> Checkpoint:
+def with_views(checkpoint: Checkpoint, views: Sequence[float]) -> Checkpoint:
     """Return the same weights in a network that looks at its input so many times enlarged; see `PaddedModel`.
 
     The card loses its scores, which were those of another network.

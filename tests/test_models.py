@@ -143,13 +143,27 @@ def test_views_are_averaged_at_the_size_of_the_input():
         assert (expected - once(x)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("times", "seen"), [(0.75, (25, 49)), (1.5, (50, 98)), (0.3, (10, 20)), (0.01, (1, 1))])
+def test_views_of_any_size(times, seen):
+    """33 x 65 px, so many times enlarged and rounded up, and back."""
+    model = filled(build_model("unet_efficientnet_lite0", views=[times])).eval()
+    once = build_model("unet_efficientnet_lite0").eval()
+    once.load_state_dict(model.state_dict())
+    x = picture(33, 65)
+    with torch.no_grad():
+        found = once(nn.functional.interpolate(x, size=seen, mode="bilinear"))
+        expected = nn.functional.interpolate(found, size=(33, 65), mode="bilinear")
+        assert torch.allclose(model(x), expected, atol=1e-6)
+        assert (expected - once(x)).abs().max() > 1e-3
+
+
 def test_views_of_auxiliary_outputs():
     class Two(PaddedModel):
         def forward_padded(self, x):
             return x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
 
     model = Two(4)
-    model.views = (1, 3)
+    model.views = (1, 3, 0.5)
     x = torch.full((1, 3, 5, 6), 2.0)
     assert [out.unique().item() for out in model(x)] == [2.0, 2.0]
     assert [out.shape for out in model(x)] == [(1, 1, 5, 6)] * 2
@@ -158,10 +172,13 @@ def test_views_of_auxiliary_outputs():
 @pytest.mark.parametrize(
     ("name", "views", "message"),
     [
-        ("unet_resnet18", [], "views is .*, expected whole numbers from 1"),
-        ("unet_resnet18", [1, 1.5], "views is .1, 1.5., expected whole numbers from 1"),
-        ("unet_resnet18", 2, "views is 2, expected whole numbers from 1, each once, as in .1, 2."),
-        ("unet_resnet18", [1, 1], "views is .1, 1., expected whole numbers from 1, each once"),
+        ("unet_resnet18", [], "views is .., expected numbers above 0, 8 at most, each once"),
+        ("unet_resnet18", [1, 0], "views is .1, 0., expected numbers above 0"),
+        ("unet_resnet18", [1, 8.5], "views is .1, 8.5., expected numbers above 0, 8 at most"),
+        ("unet_resnet18", [float("nan")], "views is .nan., expected numbers above 0"),
+        ("unet_resnet18", ["2"], "views is .'2'., expected numbers above 0"),
+        ("unet_resnet18", 2, "views is 2, expected numbers above 0, 8 at most, each once, as in .1, 2."),
+        ("unet_resnet18", [1, 1], "views is .1, 1., expected numbers above 0, 8 at most, each once"),
         ("csbsr_pspnet", [1, 2], "csbsr_pspnet enlarges by itself .leave views out"),
     ],
 )

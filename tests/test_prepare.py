@@ -526,7 +526,7 @@ def test_missing_source_says_where_to_get_it(tmp_path, monkeypatch):
 def test_usage_errors(raw, tmp_path):
     with pytest.raises(UsageError, match=r"no data set layout 'crack50'.*did you mean crack500"):
         prepare("crack50", raw, tmp_path / "out")
-    with pytest.raises(UsageError, match=r"no data set layout 'zzz'.*use one of crack500, cfd, deepcrack"):
+    with pytest.raises(UsageError, match=r"no data set layout 'zzz'.*use crack500, cfd, deepcrack"):
         prepare("zzz", raw, tmp_path / "out")
     with pytest.raises(UsageError, match="invert means nothing to the layout crack500"):
         prepare("crack500", raw, tmp_path / "out", options=PrepareOptions(invert=True))

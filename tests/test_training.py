@@ -448,6 +448,8 @@ def test_the_next_command_is_one_that_works(whole_state, tmp_path):
         ({"device": "cuda:7"}, UsageError, "cuda"),
         ({"frozen": ("encodr",)}, UsageError, "begins with 'encodr' .it has decoder, encoder, segmentation_head"),
         ({"frozen": ("encoder", "decoder", "seg")}, UsageError, "all of the network is frozen"),
+        ({"frozen": ("encoder",)}, UsageError, "what is frozen has learned nothing yet .set init=WEIGHTS"),
+        ({"frozen_norms": True}, UsageError, "what is frozen has learned nothing yet"),
     ],
 )
 def test_wrong_settings_are_noticed_before_anything_is_written(config, tmp_path, changes, error, words):

@@ -35,7 +35,7 @@ def export(
     ] = True,
     views: Annotated[
         str | None,
-        typer.Option(metavar="N,N", help="Look at photos so many times enlarged: 1,2 finds thinner cracks, slowly."),
+        typer.Option(metavar="N,N", help="Look at photos so many times enlarged, and average: 0.75,1,1.5, slowly."),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights of 16 bits: half the file.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Compute in 8 bits; says what that costs in crack IoU.")] = False,
@@ -64,7 +64,7 @@ def export(
     )  # fmt: skip
     checkpoint = load_weights(weights, model=model)
     if views is not None:
-        checkpoint = with_views(checkpoint, _whole_numbers(views))
+        checkpoint = with_views(checkpoint, _numbers(views))
     if kind in ("safetensors", "hf"):
         options.refuse_all(kind)
         card = (export_hub if kind == "hf" else export_safetensors)(checkpoint, out, overwrite=overwrite)
@@ -82,13 +82,12 @@ def export(
     print_data(out)
 
 
-def _whole_numbers(text: str) -> list[int]:
+def _numbers(text: str) -> list[float]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(part) if part.isdecimal() else float(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(
-            f"--views {text!r} cannot be read", remedy="write whole numbers, such as --views 1,2"
-        ) from error
+        remedy = "write numbers, such as --views 0.75,1,1.5"
+        raise UsageError(f"--views {text!r} cannot be read", remedy=remedy) from error
 
 
 def _said(exported: Exported, kind: str) -> list[str]:

@@ -31,7 +31,7 @@ from cracktool.datasets.splitting import (
 )
 from cracktool.datasets.storing import Stored, Task, store
 from cracktool.datasets.tiling import note_sparse, tiled
-from cracktool.errors import CrackError, InputError, OutputError, UsageError, did_you_mean
+from cracktool.errors import CrackError, InputError, OutputError, UsageError, check_name
 from cracktool.files import leftovers
 from cracktool.manifest import FILE_NAME, SPLITS, Entry, Split, read_manifest, write_manifest
 from cracktool.threads import in_order
@@ -153,9 +153,7 @@ def prepare(
 
 
 def _find_layout(name: str, options: PrepareOptions) -> Layout:
-    if name not in LAYOUTS:
-        advice = did_you_mean(name, LAYOUTS) or f"use one of {', '.join(LAYOUTS)}"
-        raise UsageError(f"no data set layout {name!r}", remedy=advice)
+    check_name("data set layout", name, LAYOUTS)
     defaults = PrepareOptions()
     for option in _OPTIONS:
         if option not in LAYOUTS[name].options and getattr(options, option) != getattr(defaults, option):

@@ -107,7 +107,8 @@ def new_state(config: TrainConfig, choice: Choice, *, ranks: int = 1, resumed: b
         resumed: A saved state will replace the weights, so that none are looked for.
 
     Raises:
-        UsageError: The settings name no network, or one that does not learn from such samples.
+        UsageError: The settings name no network, or one that does not learn from such samples, or they freeze
+            weights that are random.
         WeightsError: Initial or pretrained weights cannot be had.
     """
     torch.manual_seed(config.seed)
@@ -125,6 +126,8 @@ def new_state(config: TrainConfig, choice: Choice, *, ranks: int = 1, resumed: b
         tensors, card = read_any_weights(path, model, config.model)
         fresh = load_fitting(model, tensors, path=path)
     set_trainable(model, config.frozen, norms=not config.frozen_norms)
+    if (config.frozen or config.frozen_norms) and not (config.init or config.pretrained):
+        raise UsageError("what is frozen has learned nothing yet", remedy="set init=WEIGHTS, or pretrained=true")
     if ranks > 1 and choice.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = move(model, choice.device)
