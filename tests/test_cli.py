@@ -472,6 +472,10 @@ def test_sets_of_one_name_have_a_report_each(crack, two_sets, tmp_path):
     code, printed, _ = crack("eval", *sets, "--masks", half / "one", "-o", tmp_path / "out", "-q", "--figures", "0")
     assert (code, printed.splitlines()[0].split("\t")[1:3]) == (0, ["here_set test", "there_set test"])
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"here_set-1", "there_set-1"}
+    for name, masks in (("here_set", half / "one"), ("there_set", one / "masks"), ("set", half / "one")):
+        shutil.copytree(masks, tmp_path / "found" / name)
+    code, printed, _ = crack("eval", *sets, "--masks", tmp_path / "found", "--score", "recall", "-q")
+    assert (code, [cell[:5] for cell in printed.splitlines()[1].split("\t")[1:3]]) == (0, ["0.500", "1.000"])
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_work(crack, two_sets, tmp_path):

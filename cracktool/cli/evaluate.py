@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
@@ -67,7 +67,10 @@ def evaluate(
         typer.Option("--weights", "-w", help="Weights file, run folder, or name such as accurate; may be repeated."),
     ] = None,
     model: Model = None,
-    masks: Annotated[list[Path] | None, typer.Option(help="Score this folder of masks; may be repeated.")] = None,
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option(help="Score this folder of masks, or that of the set's name in it; may be repeated."),
+    ] = None,
     probs: Annotated[
         list[Path] | None, typer.Option(help="Score this folder of probability maps; may be repeated.")
     ] = None,
@@ -109,7 +112,7 @@ def evaluate(
         from cracktool.inference import EXPORTED
     from cracktool.corruption import CORRUPTIONS
     from cracktool.files import make_folder
-    from cracktool.manifest import read_manifest
+    from cracktool.manifest import read_manifest, short_names
     from cracktool.protocols import PROTOCOLS
 
     def build(chosen: Path | None) -> Predictor:
@@ -126,14 +129,15 @@ def evaluate(
         refuse(context, ["threshold"], "--masks are ready masks")
     if out is None and figures:
         refuse(context, ["figures"], "the pictures are part of the report: add -o FOLDER")
-    sources = [
-        *(_weights_source(each, model, build) for each in weights or ()),
-        *(_folder_source("masks", each) for each in masks or ()),
-        *(_folder_source("probs", each, 0.5 if threshold is None else threshold) for each in probs or ()),
-    ] or [_weights_source(None, model, build)]
     manifests = [read_manifest(each).split(split) for each in data]
     if len({manifest.folder.resolve() for manifest in manifests}) < len(manifests):
         raise UsageError("a data set is named twice", remedy="name each once")
+    names = dict(zip((each.folder for each in manifests), short_names(manifests), strict=True))
+    sources = [
+        *(_weights_source(each, model, build) for each in weights or ()),
+        *(_folder_source("masks", each, names) for each in masks or ()),
+        *(_folder_source("probs", each, names, 0.5 if threshold is None else threshold) for each in probs or ()),
+    ] or [_weights_source(None, model, build)]
     check_pooled(score)
     run = partial(_report, protocols=choose_names("protocol", protocol or (), PROTOCOLS), quiet=quiet)
     kinds = choose_names("corruption", corrupt or (), CORRUPTIONS)
@@ -150,11 +154,11 @@ def evaluate(
     if out is not None:
         make_folder(out)
     if kinds:
-        _show_all_spoilt(manifests, weights or (None,), build, kinds, score, out, shown, quiet)
+        _show_all_spoilt(manifests, names, weights or (None,), build, kinds, score, out, shown, quiet)
     elif single:
         _show_one(run(manifests[0], sources[0]), out, figures, shown, quiet)
     else:
-        _show_matrix(manifests, _told_apart(sources), run, score, out, figures, shown)
+        _show_matrix(manifests, names, _told_apart(sources), run, score, out, figures, shown)
 
 
 def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
@@ -183,14 +187,16 @@ def _weights_source(weights: Path | None, model: str | None, build: Callable[[Pa
     return _Source(name, predict, partial(restoration_scorer, load=partial(load_weights, weights, model=model)))
 
 
-def _folder_source(kind: Literal["masks", "probs"], folder: Path, threshold: float = 0.5) -> _Source:
+def _folder_source(
+    kind: Literal["masks", "probs"], folder: Path, names: Mapping[Path, str], threshold: float = 0.5
+) -> _Source:
     from cracktool.evaluation import masks_origin, predictions_from_masks, predictions_from_probs, probs_origin
 
     describe = masks_origin if kind == "masks" else probs_origin
     read = predictions_from_masks if kind == "masks" else predictions_from_probs
 
     def predict(manifest: Manifest) -> tuple[Origin, Iterable[Prediction], float]:
-        own = folder / manifest.name  # of several data sets, each may have a folder of its own
+        own = folder / names[manifest.folder]  # of several data sets, each may have a folder of its own
         used = own if own.is_dir() else folder
         return describe(used), read(manifest, used), threshold
 
@@ -230,6 +236,7 @@ def _show_one(report: Report, out: Path | None, figures: int, shown: Format, qui
 
 def _show_matrix(
     manifests: Sequence[Manifest],
+    names: Mapping[Path, str],
     sources: Sequence[_Source],
     run: Callable[[Manifest, _Source], Report],
     score: str,
@@ -238,12 +245,10 @@ def _show_matrix(
     shown: Format,
 ) -> None:
     from cracktool.evaluation import matrix
-    from cracktool.manifest import short_names
     from cracktool.report import difference_table, matrix_table, write_report, write_table
 
     failures: list[CrackError] = []
     warnings: list[str] = []
-    folders = dict(zip((each.folder for each in manifests), short_names(manifests), strict=True))
 
     def tried(manifest: Manifest, source: _Source, number: int) -> Report | None:
         try:
@@ -256,15 +261,15 @@ def _show_matrix(
         failures.extend(failure.error for failure in report.failures)
         warnings.extend(report.warnings)
         if out is not None:
-            name = f"{folders[manifest.folder]}-{number + 1}"
-            warnings.extend(write_report(report, out / name, figures=figures).warnings)
+            described = f"{names[manifest.folder]}-{number + 1}"
+            warnings.extend(write_report(report, out / described, figures=figures).warnings)
         return report
 
     reports = [[tried(manifest, source, number) for manifest in manifests] for number, source in enumerate(sources)]
     done = [report for row in reports for report in row if report is not None]
     if not done:
         _finish_once(failures, warnings)
-    columns = [f"{folders[manifest.folder]} {done[0].split}" for manifest in manifests]
+    columns = [f"{names[manifest.folder]} {done[0].split}" for manifest in manifests]
     whole = matrix(reports, score, [source.name for source in sources], columns)
     tables = {"matrix": matrix_table(whole)}
     differences = _differences([row[0] for row in reports], sources, failures) if len(manifests) == 1 else {}
@@ -313,6 +318,7 @@ def _differences(
 
 def _show_all_spoilt(
     manifests: Sequence[Manifest],
+    names: Mapping[Path, str],
     weights: Sequence[Path | None],
     build: Callable[[Path | None], Predictor],
     kinds: Sequence[str],
@@ -321,17 +327,14 @@ def _show_all_spoilt(
     shown: Format,
     quiet: bool,
 ) -> None:
-    from cracktool.manifest import short_names
-
     failures: list[CrackError] = []
     warnings: list[str] = []
-    names = short_names(manifests)
     single = len(manifests) == len(weights) == 1
     for number, each in enumerate(weights, 1):
         name = str(each or SHIPPED)
         predictor = cache(partial(build, each))
-        for manifest, described in zip(manifests, names, strict=True):
-            folder = out if out is None or single else out / f"{described}-{number}"
+        for manifest in manifests:
+            folder = out if out is None or single else out / f"{names[manifest.folder]}-{number}"
             try:
                 cases = _spoilt(manifest, name, predictor(), kinds, score, quiet)
             except (InputError, WeightsError) as error:
