@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -33,7 +34,7 @@ from cracktool.inference import load_predictor
 from cracktool.manifest import read_manifest
 from cracktool.metrics import Histogram
 from cracktool.registry import SHIPPED, shipped_weights, weights_path
-from cracktool.weights import load_weights, read_weights, save_weights
+from cracktool.weights import load_weights, read_weights, save_weights, with_views
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 LAYOUTS = {
@@ -79,6 +80,7 @@ class Stage:
         options: More options of `crack train`.
         kept: What it weighs in the mean.
         data: Its drawings, for the card.
+        teacher: The set whose probabilities it learns beside the masks, of `LOOKS` looks; empty for none.
     """
 
     name: str
@@ -86,32 +88,46 @@ class Stage:
     options: tuple[str, ...]
     kept: float
     data: str
+    teacher: str = ""
 
 
 LAST = {
-    "fast": Stage(
-        name="joints",
-        shares={"crack500": 33, "synthetic": 13, "paving": 5, "networks": 8},
-        options=("--set", "epoch_samples=2300", "--seed", "14"),
-        kept=2 / 3,
-        data="drawn by crack prepare synthetic, 640: paving without crack, networks of cracks",
+    "fast": (
+        Stage(
+            name="joints",
+            shares={"crack500": 33, "synthetic": 13, "paving": 5, "networks": 8},
+            options=("--set", "epoch_samples=2300", "--seed", "14"),
+            kept=2 / 3,
+            data="drawn by crack prepare synthetic, 640: paving without crack, networks of cracks",
+        ),
+        Stage(
+            name="taught",
+            shares={"crack500": 33, "synthetic": 9, "paving": 5, "networks": 7, "scenes": 2, "cracked_scenes": 2},
+            options=("--set", "epoch_samples=1500", "--seed", "21", "--set", "select=last", "--set", "distil=1.0"),
+            kept=1 / 3,
+            data="drawn by crack prepare synthetic, 640: scenes",
+            teacher="accurate",
+        ),
     ),
-    "accurate": Stage(
-        name="scenes",
-        shares={
-            "crack500": 32,
-            "patches": 3,
-            "synthetic": 8,
-            "paving": 4,
-            "networks": 6,
-            "scenes": 5,
-            "cracked_scenes": 5,
-        },
-        options=("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18", "--set", "select=last"),
-        kept=1 / 2,
-        data="drawn by crack prepare synthetic, 1280: paving without crack, networks of cracks, scenes",
+    "accurate": (
+        Stage(
+            name="scenes",
+            shares={
+                "crack500": 32,
+                "patches": 3,
+                "synthetic": 8,
+                "paving": 4,
+                "networks": 6,
+                "scenes": 5,
+                "cracked_scenes": 5,
+            },
+            options=("--set", "epoch_samples=1500", "--lr", "3e-4", "--seed", "18", "--set", "select=last"),
+            kept=1 / 2,
+            data="drawn by crack prepare synthetic, 1280: paving without crack, networks of cracks, scenes",
+        ),
     ),
 }
+LOOKS = 0.75, 1, 1.5  # of a teacher at a photo, in times its side
 LICENCE = "research and non-commercial use only: some of the training data allow no other"
 
 
@@ -137,6 +153,7 @@ def main() -> None:
         draw()
 
 
+@cache
 def learn(name: str) -> Path:
     """Train a set in its stages, each from the best weights of the one before, and return what ships."""
     crack("train", "--recipe", name, "-o", f"runs/{name}", "--resume")
@@ -147,8 +164,10 @@ def learn(name: str) -> Path:
         following = Path(f"runs/{name}_polish_{stage}")
         crack("train", "--recipe", f"{name}_polish", "--init", runs[-1], *length, "-o", following, "--resume")
         runs.append(following)
-    mean = average(runs[-2], runs[-1], 1 / 2, Path(f"runs/{name}.safetensors"), DATA)
-    return calibrated(go_on(name, mean, LAST[name]))
+    weights = average(runs[-2], runs[-1], 1 / 2, Path(f"runs/{name}.safetensors"), DATA)
+    for stage in LAST[name]:
+        weights = calibrated(go_on(name, weights, stage))
+    return weights
 
 
 def go_on(name: str, weights: Path, stage: Stage) -> Path:
@@ -159,9 +178,18 @@ def go_on(name: str, weights: Path, stage: Stage) -> Path:
     data = ("--set", f"data={json.dumps(list(shares))}", "--set", f"data_weights={json.dumps(list(shares.values()))}")
     run = Path(f"runs/{name}_{stage.name}")
     length = ("--epochs", 5, *stage.options)
-    crack("train", "--recipe", f"{name}_polish", "--init", weights, *data, *length, "-o", run, "--resume")
+    teacher = ("--teacher", looking(learn(stage.teacher))) if stage.teacher else ()
+    crack("train", "--recipe", f"{name}_polish", "--init", weights, *data, *length, *teacher, "-o", run, "--resume")
     learnt = read_weights(weights)[1].data
     return average(weights, run, stage.kept, run.with_suffix(".safetensors"), (*learnt, stage.data))
+
+
+def looking(weights: Path) -> Path:
+    """Write weights that look several times at a photo: slower and surer, for others to learn from."""
+    several = with_views(load_weights(weights), LOOKS)
+    path = weights.with_name(f"{weights.stem}_looking.safetensors")
+    save_weights(path, several.model.state_dict(), several.card)
+    return path
 
 
 def average(before: Path, after: Path, share: float, path: Path, data: tuple[str, ...]) -> Path:
