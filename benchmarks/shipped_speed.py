@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/shipped_speed.py
 
-Seconds of the processor, all networks in turn, in PyTorch and in ONNX Runtime; printed relative to the fast set in
-ONNX Runtime, which runs where no engine is asked for.
+Seconds of the processor, all networks in turn, in PyTorch and in ONNX Runtime, there with several looks too; printed
+relative to the fast set in ONNX Runtime, which runs where no engine is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from shipped_weights import LOOKS
 
 from cracktool.card import Card
 from cracktool.export import export_model
@@ -23,7 +24,7 @@ from cracktool.inference.folding import fold_norms
 from cracktool.inference.torch_network import TorchNetwork
 from cracktool.models import build_model, model_statistics
 from cracktool.registry import SHIPPED
-from cracktool.weights import Checkpoint, load_weights
+from cracktool.weights import Checkpoint, load_weights, with_views
 
 SIDE = 512
 LARGE = "unet_resnet101"
@@ -39,11 +40,14 @@ def main() -> None:
             export_model(load_weights(name), file)
             networks[f"{name}, ONNX Runtime"] = load_network(file)
             networks[f"{name}, PyTorch"] = load_network(name, device="cpu", dtype="float32", engine="torch")
+            looking = file.with_stem(f"{name}_looking")
+            export_model(with_views(load_weights(name), LOOKS), looking)
+            networks[f"{name}, {len(LOOKS)} looks, ONNX Runtime"] = load_network(looking)
         networks[f"{LARGE}, PyTorch"] = large()
         times = measure_times(networks, SIDE, time.process_time)
     first = next(iter(times.values()))
     for name, milliseconds in times.items():
-        print(f"{name:28s}{milliseconds:8.0f} ms{milliseconds / first:8.2f}")
+        print(f"{name:32s}{milliseconds:8.0f} ms{milliseconds / first:8.2f}")
 
 
 def large() -> TorchNetwork:
