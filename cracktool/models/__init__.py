@@ -50,7 +50,7 @@ _PAPERS = {
 }
 _KHANHHA = "github.com/khanhha/crack_segmentation"
 _CSBSR = "Kondo & Ukita 2024, IEEE TIM 73, 5013816"
-_MAX_VIEW = 8  # times the side, so 64 times the pixels
+_VIEWS = 0.1, 8  # times the side: 64 times the pixels are the most
 _AS_THEY_ARE: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
@@ -118,7 +118,7 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[float] =
     Args:
         name: A name of `SYSTEMS`, or FAMILY_ENCODER such as ``unet_resnet101`` or ``pspnet_convnext_tiny``.
         pretrained: Load the encoder's ImageNet weights through timm.
-        views: How many times enlarged it looks at its input, each above 0, 8 at most; see `PaddedModel`.
+        views: How many times enlarged it looks at its input, from 0.1 to 8; see `PaddedModel`.
         arguments: Keyword arguments of the network's class, such as ``max_stride``.
 
     Raises:
@@ -131,9 +131,9 @@ def build_model(name: str, *, pretrained: bool = False, views: Sequence[float] =
     """
     try:
         listed = isinstance(views, Sequence) and len(set(views)) == len(views) > 0
-        if not listed or not all(isinstance(times, int | float) and 0 < times <= _MAX_VIEW for times in views):
-            wanted = f"numbers above 0, {_MAX_VIEW} at most, each once"
-            raise UsageError(f"views is {views!r}, expected {wanted}, as in [1, 2]")
+        least, most = _VIEWS
+        if not listed or not all(isinstance(times, int | float) and least <= times <= most for times in views):
+            raise UsageError(f"views is {views!r}, expected numbers from {least} to {most}, each once, as in [1, 2]")
         if name in SYSTEMS:
             model = SYSTEMS[name].build(pretrained=pretrained, **arguments)
         else:
