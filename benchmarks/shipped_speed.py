@@ -36,13 +36,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         networks: dict[str, Network] = {}
         for name in SHIPPED:
-            file = Path(folder) / f"{name}.onnx"
-            export_model(load_weights(name), file)
-            networks[f"{name}, ONNX Runtime"] = load_network(file)
+            once, several = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}_looking.onnx"
+            checkpoint = load_weights(name)
+            export_model(checkpoint, once)
+            export_model(with_views(checkpoint, LOOKS), several)
+            networks[f"{name}, ONNX Runtime"] = load_network(once)
             networks[f"{name}, PyTorch"] = load_network(name, device="cpu", dtype="float32", engine="torch")
-            looking = file.with_stem(f"{name}_looking")
-            export_model(with_views(load_weights(name), LOOKS), looking)
-            networks[f"{name}, {len(LOOKS)} looks, ONNX Runtime"] = load_network(looking)
+            networks[f"{name}, {len(LOOKS)} looks, ONNX Runtime"] = load_network(several)
         networks[f"{LARGE}, PyTorch"] = large()
         times = measure_times(networks, SIDE, time.process_time)
     first = next(iter(times.values()))
